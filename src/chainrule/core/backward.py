@@ -1,0 +1,158 @@
+"""The reverse walk: the chain rule from outputs back to everything they depend on.
+
+Source: Linnainmaa, 1976; Griewank & Walther, "Evaluating Derivatives", 2008, ch. 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from chainrule.core.graph import (
+    FUNCTIONS,
+    Op,
+    Tensor,
+    as_tensor,
+    check_not_overwritten,
+    enable_grad,
+    no_grad,
+)
+from chainrule.errors import GradientError, ShapeError
+
+__all__ = ["backward", "gradients", "reverse_walk", "topological_order"]
+
+
+def topological_order(outputs: Iterable[Tensor]) -> list[Tensor]:
+    """Every tensor that the outputs were made from, inputs before users."""
+    seen: dict[int, Tensor] = {}
+    stack = list(outputs)
+    while stack:
+        t = stack.pop()
+        if id(t) not in seen:
+            seen[id(t)] = t
+            stack.extend(t.inputs)
+    leaves = [t for t in seen.values() if t.op is None]
+    made = [t for t in seen.values() if t.op is not None]
+    # Tensors are numbered as they are made, so sorting is a topological order.
+    made.sort(key=lambda t: t.order)
+    return leaves + made
+
+
+def _seed(y: Tensor, dy: Any) -> Tensor:
+    if not y.requires_grad:
+        raise GradientError(
+            "backward: nothing here requires a gradient",
+            got=f"{y.spec} that depends on no tensor with requires_grad",
+            expected="an output of tensors made with requires_grad=True",
+            hint="Tensor(..., requires_grad=True), and compute outside no_grad()",
+        )
+    if dy is None:
+        if y.size != 1:
+            raise GradientError(
+                "backward: the output is not a scalar",
+                got=y.spec,
+                expected="one number, or dy of the output's shape",
+                hint="loss.sum().backward(), or y.backward(dy)",
+            )
+        dy = 1.0
+    dy = as_tensor(dy).astype(y.dtype)
+    if dy.shape != y.shape:
+        if dy.size != 1:
+            raise ShapeError(
+                "backward: dy has another shape than the output",
+                got=dy.spec,
+                expected=y.spec,
+            )
+        dy = FUNCTIONS["broadcast_to"](dy.reshape(()), y.shape)
+    return dy
+
+
+def reverse_walk(
+    outputs: Sequence[Tensor],
+    output_gradients: Sequence[Tensor],
+    order: Sequence[Tensor],
+    *,
+    create_graph: bool = False,
+    keep: frozenset[int] | None = frozenset(),
+) -> dict[int, Tensor]:
+    """∂L/∂t by id, for leaves and for what is in ``keep`` (None: everything).
+
+    The gradients of a value that is used several times add up; broadcasting is undone
+    here, once, for every op. Nothing of the interior is left behind.
+    """
+    found: dict[int, Tensor] = {}
+    add = FUNCTIONS["add"]
+    for y, dy in zip(outputs, output_gradients, strict=True):
+        found[id(y)] = add(found[id(y)], dy) if id(y) in found else dy
+    with enable_grad() if create_graph else no_grad():
+        for node in reversed(order):
+            if node.op is None:
+                break  # leaves stand first in the order
+            is_kept = keep is None or id(node) in keep
+            dy_or_none = found.get(id(node)) if is_kept else found.pop(id(node), None)
+            if dy_or_none is None or not node.requires_grad:
+                continue
+            _propagate(node, node.op, dy_or_none, found)
+    return found
+
+
+def _propagate(node: Tensor, op: Op, dy: Tensor, found: dict[int, Tensor]) -> None:
+    """One gate of the reverse walk: add its local gradients to its inputs'."""
+    add = FUNCTIONS["add"]
+    local = op.gradient(dy, node, *node.inputs)
+    for t, g in zip(node.inputs, local, strict=True):
+        if g is None or not t.requires_grad:
+            continue
+        check_not_overwritten(t, node)
+        dx: Tensor = g() if callable(g) else g
+        if dx._array.shape != t._array.shape:
+            dx = FUNCTIONS["sum_to"](dx, t._array.shape)
+        key = id(t)
+        before = found.get(key)
+        found[key] = dx if before is None else add(before, dx)
+
+
+def backward(y: Tensor, dy: Any = None, *, create_graph: bool = False) -> None:
+    """Add ∂y/∂leaf to the ``grad`` of every leaf that requires it."""
+    order = topological_order([y])
+    found = reverse_walk([y], [_seed(y, dy)], order, create_graph=create_graph)
+    for leaf in order:
+        if leaf.op is not None:
+            break
+        if leaf.requires_grad and id(leaf) in found:
+            g = found[id(leaf)]
+            with enable_grad() if create_graph else no_grad():
+                leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+
+def gradients(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    output_gradients: Sequence[Any] | None = None,
+    *,
+    create_graph: bool = False,
+) -> list[Tensor]:
+    """∂(Σ outputs·output_gradients)/∂input for each input, interior ones too.
+
+    An input that the outputs do not depend on has a gradient of zeros. ``grad`` fields
+    are left alone.
+    """
+    ys = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    dys = [None] * len(ys) if output_gradients is None else list(output_gradients)
+    pairs = [(y, _seed(y, dy)) for y, dy in zip(ys, dys, strict=True) if y.requires_grad]
+    if not pairs:
+        return [_zeros_like(x) for x in inputs]
+    roots = [y for y, _ in pairs]
+    found = reverse_walk(
+        roots,
+        [dy for _, dy in pairs],
+        topological_order(roots),
+        create_graph=create_graph,
+        keep=frozenset(map(id, inputs)),
+    )
+    return [found[id(x)] if id(x) in found else _zeros_like(x) for x in inputs]
+
+
+def _zeros_like(x: Tensor) -> Tensor:
+    zeros: Tensor = FUNCTIONS["zeros_like"](x)
+    return zeros

@@ -1,0 +1,349 @@
+"""One-element expressions, held as data.
+
+An elementwise op states what it does to one element; that statement is read into NumPy
+code, a printed formula, a symbolic derivative and native code. This module holds the
+expressions and their first two readings. A new reading is one table for ``fold``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+__all__ = [
+    "PRIMITIVES",
+    "Expr",
+    "absolute",
+    "constant",
+    "cos",
+    "equal",
+    "erf",
+    "exp",
+    "expm1",
+    "floor",
+    "fold",
+    "formula",
+    "greater",
+    "less",
+    "log",
+    "log1p",
+    "maximum",
+    "minimum",
+    "numpy_function",
+    "power",
+    "select",
+    "sign",
+    "sin",
+    "sqrt",
+    "symbol",
+    "tanh",
+]
+
+
+class Primitive(NamedTuple):
+    """How one primitive is written as NumPy source and as a formula."""
+
+    source: str
+    text: str
+    precedence: int
+    is_partial: bool = False
+    """Whether it leaves the finite numbers: overflow, log of 0, division by 0."""
+
+
+_CALL = 9
+
+PRIMITIVES: dict[str, Primitive] = {
+    "add": Primitive("({} + {})", "{} + {}", 1),
+    "subtract": Primitive("({} - {})", "{} - {}", 1),
+    "multiply": Primitive("({} * {})", "{}·{}", 2),
+    "divide": Primitive("({} / {})", "{} / {}", 2, True),
+    "negative": Primitive("(-{})", "-{}", 3),
+    "power": Primitive("({} ** {})", "{}^{}", 4, True),
+    "exp": Primitive("exp({})", "exp({})", _CALL, True),
+    "expm1": Primitive("expm1({})", "(exp({}) - 1)", _CALL, True),
+    "log": Primitive("log({})", "log({})", _CALL, True),
+    "log1p": Primitive("log1p({})", "log(1 + {})", _CALL, True),
+    "sqrt": Primitive("sqrt({})", "√({})", _CALL, True),
+    "absolute": Primitive("absolute({})", "|{}|", _CALL),
+    "sign": Primitive("sign({})", "sign({})", _CALL),
+    "floor": Primitive("floor({})", "⌊{}⌋", _CALL),
+    "sin": Primitive("sin({})", "sin({})", _CALL, True),
+    "cos": Primitive("cos({})", "cos({})", _CALL, True),
+    "tanh": Primitive("tanh({})", "tanh({})", _CALL),
+    "erf": Primitive("erf({})", "erf({})", _CALL),
+    "minimum": Primitive("minimum({}, {})", "min({}, {})", _CALL),
+    "maximum": Primitive("maximum({}, {})", "max({}, {})", _CALL),
+    "equal": Primitive("({} == {})", "{} = {}", 0),
+    "less": Primitive("({} < {})", "{} < {}", 0),
+    "less_equal": Primitive("({} <= {})", "{} ≤ {}", 0),
+    "greater": Primitive("({} > {})", "{} > {}", 0),
+    "greater_equal": Primitive("({} >= {})", "{} ≥ {}", 0),
+    "not_equal": Primitive("({} != {})", "{} ≠ {}", 0),
+    "select": Primitive("where({}, {}, {})", "({} ? {} : {})", _CALL),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Expr:
+    """A node of a scalar expression: a symbol, a constant, or a primitive of others."""
+
+    kind: str
+    args: tuple[Expr, ...] = ()
+    name: str = ""
+    value: float = 0.0
+
+    def __add__(self, other: Operand) -> Expr:
+        return _make("add", self, other)
+
+    def __radd__(self, other: Operand) -> Expr:
+        return _make("add", other, self)
+
+    def __sub__(self, other: Operand) -> Expr:
+        return _make("subtract", self, other)
+
+    def __rsub__(self, other: Operand) -> Expr:
+        return _make("subtract", other, self)
+
+    def __mul__(self, other: Operand) -> Expr:
+        return _make("multiply", self, other)
+
+    def __rmul__(self, other: Operand) -> Expr:
+        return _make("multiply", other, self)
+
+    def __truediv__(self, other: Operand) -> Expr:
+        return _make("divide", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Expr:
+        return _make("divide", other, self)
+
+    def __neg__(self) -> Expr:
+        return _make("negative", self)
+
+    def __str__(self) -> str:
+        return formula(self)
+
+
+Operand = Expr | float | int
+T = TypeVar("T")
+
+
+def symbol(name: str) -> Expr:
+    """An argument of the expression."""
+    return Expr("symbol", name=name)
+
+
+def constant(value: float) -> Expr:
+    """A number; it takes the dtype of what it meets."""
+    return Expr("constant", value=value)
+
+
+def _make(kind: str, *args: Operand) -> Expr:
+    return Expr(kind, tuple(a if isinstance(a, Expr) else constant(a) for a in args))
+
+
+def exp(x: Operand) -> Expr:
+    return _make("exp", x)
+
+
+def expm1(x: Operand) -> Expr:
+    return _make("expm1", x)
+
+
+def log(x: Operand) -> Expr:
+    return _make("log", x)
+
+
+def log1p(x: Operand) -> Expr:
+    return _make("log1p", x)
+
+
+def sqrt(x: Operand) -> Expr:
+    return _make("sqrt", x)
+
+
+def absolute(x: Operand) -> Expr:
+    return _make("absolute", x)
+
+
+def sign(x: Operand) -> Expr:
+    return _make("sign", x)
+
+
+def floor(x: Operand) -> Expr:
+    return _make("floor", x)
+
+
+def sin(x: Operand) -> Expr:
+    return _make("sin", x)
+
+
+def cos(x: Operand) -> Expr:
+    return _make("cos", x)
+
+
+def tanh(x: Operand) -> Expr:
+    return _make("tanh", x)
+
+
+def erf(x: Operand) -> Expr:
+    return _make("erf", x)
+
+
+def power(x: Operand, y: Operand) -> Expr:
+    return _make("power", x, y)
+
+
+def minimum(x: Operand, y: Operand) -> Expr:
+    return _make("minimum", x, y)
+
+
+def maximum(x: Operand, y: Operand) -> Expr:
+    return _make("maximum", x, y)
+
+
+def less(x: Operand, y: Operand) -> Expr:
+    return _make("less", x, y)
+
+
+def greater(x: Operand, y: Operand) -> Expr:
+    return _make("greater", x, y)
+
+
+def equal(x: Operand, y: Operand) -> Expr:
+    return _make("equal", x, y)
+
+
+def compare(kind: str, x: Operand, y: Operand) -> Expr:
+    """One of the six comparisons by name."""
+    return _make(kind, x, y)
+
+
+def select(condition: Operand, yes: Operand, no: Operand) -> Expr:
+    """``yes`` where the condition holds, else ``no``."""
+    return _make("select", condition, yes, no)
+
+
+def _postorder(root: Expr) -> Iterator[Expr]:
+    """Every distinct node once, arguments before users."""
+    seen: set[int] = set()
+    stack: list[tuple[Expr, bool]] = [(root, False)]
+    while stack:
+        node, is_expanded = stack.pop()
+        if is_expanded:
+            yield node
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack.extend((a, False) for a in reversed(node.args))
+
+
+def fold(
+    expression: Expr,
+    table: Mapping[str, Callable[..., T]],
+    symbols: Mapping[str, T],
+    number: Callable[[float], T],
+) -> T:
+    """Read an expression with another meaning for its primitives.
+
+    ``table`` maps a primitive's name to what it does, ``symbols`` an argument's name to
+    its value, ``number`` turns a constant into the result type.
+    """
+    values: dict[int, T] = {}
+    for node in _postorder(expression):
+        if node.kind == "symbol":
+            values[id(node)] = symbols[node.name]
+        elif node.kind == "constant":
+            values[id(node)] = number(node.value)
+        else:
+            values[id(node)] = table[node.kind](*(values[id(a)] for a in node.args))
+    return values[id(expression)]
+
+
+def formula(expression: Expr) -> str:
+    """The expression as a person writes it.
+
+    Example:
+        >>> x = symbol("x")
+        >>> formula(1 / (1 + exp(-x)))
+        '1 / (1 + exp(-x))'
+    """
+
+    def reading(kind: str) -> Callable[..., tuple[str, int]]:
+        primitive = PRIMITIVES[kind]
+
+        def write(*args: tuple[str, int]) -> tuple[str, int]:
+            level = primitive.precedence
+            parts = []
+            for position, (text, inner) in enumerate(args):
+                # On equal footing the right operand needs parentheses: a - (b - c).
+                needs = inner < level or (inner == level and position > 0)
+                parts.append(f"({text})" if needs and level != _CALL else text)
+            return primitive.text.format(*parts), level
+
+        return write
+
+    table = {kind: reading(kind) for kind in PRIMITIVES}
+    names = {n.name: (n.name, _CALL) for n in _postorder(expression) if n.name}
+    return fold(expression, table, names, lambda v: (f"{v:g}", _CALL))[0]
+
+
+def numpy_source(name: str, arguments: tuple[str, ...], expression: Expr) -> str:
+    """The expression as the source of a NumPy function; shared parts are named once."""
+    nodes = list(_postorder(expression))
+    uses = Counter(id(a) for n in nodes for a in n.args)
+    written: dict[int, str] = {}
+    lines: list[str] = []
+    for node in nodes:
+        if node.kind == "symbol":
+            text = node.name
+        elif node.kind == "constant":
+            text = repr(node.value) if np.isfinite(node.value) else f"float('{node.value}')"
+        else:
+            parts = (written[id(a)] for a in node.args)
+            text = PRIMITIVES[node.kind].source.format(*parts)
+            if uses[id(node)] > 1:
+                lines.append(f"    t{len(lines)} = {text}")
+                text = f"t{len(lines) - 1}"
+        written[id(node)] = text
+    header = f"def numpy_{name}({', '.join(arguments)}):"
+    return "\n".join([header, *lines, f"    return {written[id(expression)]}"])
+
+
+def _erf(x: Any) -> Any:
+    # scipy costs more to import than all of chainrule; few nets use erf.
+    from scipy.special import erf as scipy_erf
+
+    return scipy_erf(x)
+
+
+def numpy_function(
+    name: str, arguments: tuple[str, ...], expression: Expr
+) -> Callable[..., Any]:
+    """The expression as a NumPy function of arrays.
+
+    A single primitive becomes the NumPy function itself. Overflow, log(0) and division
+    by 0 give their IEEE results without a warning.
+    """
+    direct = getattr(np, expression.kind, None)
+    is_partial = any(
+        n.kind in PRIMITIVES and PRIMITIVES[n.kind].is_partial
+        for n in _postorder(expression)
+    )
+    symbols = tuple(a.name for a in expression.args)
+    if isinstance(direct, np.ufunc) and symbols == arguments and not is_partial:
+        return direct
+    namespace: dict[str, Any] = {
+        kind: getattr(np, kind) for kind in PRIMITIVES if hasattr(np, kind)
+    }
+    namespace |= {"where": np.where, "erf": _erf}
+    source = numpy_source(name, arguments, expression)
+    # The text comes from the tables above, never from a user.
+    exec(compile(source, f"<numpy {name}>", "exec"), namespace)
+    function: Callable[..., Any] = namespace[f"numpy_{name}"]
+    if is_partial:
+        return np.errstate(all="ignore")(function)
+    return function

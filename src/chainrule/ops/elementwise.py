@@ -1,0 +1,758 @@
+"""Ops that treat every element alike: arithmetic, powers, comparisons, selection.
+
+Each is one scalar expression; its NumPy function, its printed formula and its native
+code are readings of that expression.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from chainrule.core import scalar
+from chainrule.core.graph import (
+    Op,
+    Tensor,
+    apply,
+    as_tensor,
+    constant,
+    function,
+    operands,
+    register,
+)
+from chainrule.core.scalar import Expr
+from chainrule.core.spec import (
+    BOOL,
+    FLOAT32,
+    Spec,
+    arithmetic_dtype,
+    as_dtype,
+    broadcast_shapes,
+    is_float,
+)
+from chainrule.errors import OptionError
+
+__all__ = [
+    "ElementwiseOp",
+    "FloatOp",
+    "abs",
+    "add",
+    "astype",
+    "clip",
+    "cos",
+    "divide",
+    "equal",
+    "erf",
+    "exp",
+    "expm1",
+    "floor",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "log",
+    "log1p",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "not_equal",
+    "power",
+    "reciprocal",
+    "sign",
+    "sin",
+    "sqrt",
+    "square",
+    "subtract",
+    "where",
+]
+
+Number = Any
+"""What an operand may be: a Tensor, an array, or a Python or NumPy scalar."""
+
+
+class ElementwiseOp(Op):
+    """An op whose every output element depends on one element of each input."""
+
+    is_boolean: ClassVar[bool] = False
+
+    def scalar(self, *x: Expr) -> Expr:
+        """The op on one element."""
+        raise NotImplementedError
+
+    def __post_init__(self) -> None:
+        if type(self).compute is ElementwiseOp.compute:
+            reading = scalar.numpy_function(self.name, self.arguments, self.expression)
+            # On the instance, so that a call reaches NumPy without a detour.
+            object.__setattr__(self, "compute", reading)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The names of the operands, as ``scalar`` calls them."""
+        return _arguments(type(self))
+
+    @property
+    def expression(self) -> Expr:
+        """The op on one element, with its settings filled in."""
+        return self.scalar(*map(scalar.symbol, self.arguments))
+
+    def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+        return (arithmetic_dtype(self.name, *inputs),) * len(inputs)
+
+    def spec(self, *inputs: Spec) -> Spec:
+        dtype = BOOL if self.is_boolean else inputs[-1].dtype
+        return Spec(broadcast_shapes(self.name, *inputs), dtype)
+
+    def compute(self, *arrays: Any) -> Any:
+        raise AssertionError("replaced by the reading of the expression")
+
+    def formula(self, *names: str) -> str:
+        return scalar.formula(self.scalar(*map(scalar.symbol, names)))
+
+
+@lru_cache(maxsize=None)
+def _arguments(cls: type[ElementwiseOp]) -> tuple[str, ...]:
+    return tuple(inspect.signature(cls.scalar).parameters)[1:]
+
+
+class FloatOp(ElementwiseOp):
+    """An elementwise op that makes floats of integers (float32, as asked nowhere)."""
+
+    def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+        dtype = arithmetic_dtype(self.name, *inputs)
+        return (dtype if is_float(dtype) else FLOAT32,) * len(inputs)
+
+
+# --------------------------------------------------------------------- arithmetic
+
+
+@register
+@dataclass(frozen=True)
+class Add(ElementwiseOp):
+    name = "add"
+    pattern = "distributes: every operand receives dy unchanged"
+
+    def scalar(self, x: Expr, y: Expr) -> Expr:
+        return x + y
+
+    def gradient(self, dy: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Any:
+        return dy, dy
+
+
+@register
+@dataclass(frozen=True)
+class Subtract(ElementwiseOp):
+    name = "subtract"
+    pattern = "distributes: dy to the first operand, -dy to the second"
+
+    def scalar(self, x: Expr, y: Expr) -> Expr:
+        return x - y
+
+    def gradient(self, dy: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Any:
+        return dy, lambda: -dy
+
+
+@register
+@dataclass(frozen=True)
+class Multiply(ElementwiseOp):
+    name = "multiply"
+    pattern = "switches: each operand receives dy times the other operand"
+
+    def scalar(self, x: Expr, y: Expr) -> Expr:
+        return x * y
+
+    def gradient(self, dy: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Any:
+        return lambda: dy * b, lambda: dy * a
+
+
+@register
+@dataclass(frozen=True)
+class Divide(FloatOp):
+    name = "divide"
+    pattern = "scales: dy/b to the numerator, -dy·(a/b)/b to the denominator"
+
+    def scalar(self, x: Expr, y: Expr) -> Expr:
+        return x / y
+
+    def gradient(self, dy: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Any:
+        return lambda: dy / b, lambda: -(dy * (y / b))
+
+
+@register
+@dataclass(frozen=True)
+class Negative(ElementwiseOp):
+    name = "negative"
+    pattern = "scales: dy times -1"
+
+    def scalar(self, x: Expr) -> Expr:
+        return -x
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (-dy,)
+
+
+@register
+@dataclass(frozen=True)
+class Power(FloatOp):
+    """x^y for two tensors; ∂/∂y is 0 where x = 0 and y ≥ 0, its one-sided limit."""
+
+    name = "power"
+    pattern = "scales: dy·y·x^(y-1) to the base, dy·x^y·log(x) to the exponent"
+
+    def scalar(self, x: Expr, y: Expr) -> Expr:
+        return scalar.power(x, y)
+
+    def gradient(self, dy: Tensor, y: Tensor, base: Tensor, exponent: Tensor) -> Any:
+        def to_base() -> Tensor:
+            slope = exponent * power(base, exponent - 1)
+            return dy * where(exponent == 0, 0.0, slope)
+
+        def to_exponent() -> Tensor:
+            limit = where(exponent >= 0, base == 0, False)
+            return dy * where(limit, 0.0, y * log(where(limit, 1.0, base)))
+
+        return to_base, to_exponent
+
+
+@register
+@dataclass(frozen=True)
+class PowerConstant(ElementwiseOp):
+    """x^exponent for a number: exact for small integers, defined for negative x."""
+
+    name = "power_constant"
+    pattern = "scales: dy·exponent·x^(exponent-1)"
+    exponent: float
+
+    def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+        dtype = arithmetic_dtype("power", *inputs)
+        keeps = is_float(dtype) or (isinstance(self.exponent, int) and self.exponent >= 0)
+        return (dtype if keeps else FLOAT32,)
+
+    def scalar(self, x: Expr) -> Expr:
+        return scalar.power(x, self.exponent)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        if self.exponent == 0:
+            return (None,)
+        if self.exponent == 2:
+            return (dy * (x * 2),)
+        return (dy * (power(x, self.exponent - 1) * self.exponent),)
+
+
+@register
+@dataclass(frozen=True)
+class Absolute(ElementwiseOp):
+    """|x|; its derivative at 0 is taken as 0."""
+
+    name = "abs"
+    pattern = "scales: dy times the sign of x"
+
+    def scalar(self, x: Expr) -> Expr:
+        return scalar.absolute(x)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (dy * sign(x),)
+
+
+@register
+@dataclass(frozen=True)
+class Sign(ElementwiseOp):
+    name = "sign"
+    pattern = "blocks: a step has derivative 0"
+
+    def scalar(self, x: Expr) -> Expr:
+        return scalar.sign(x)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (None,)
+
+
+@register
+@dataclass(frozen=True)
+class Floor(FloatOp):
+    name = "floor"
+    pattern = "blocks: a step has derivative 0"
+
+    def scalar(self, x: Expr) -> Expr:
+        return scalar.floor(x)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (None,)
+
+
+# ------------------------------------------------------------ exponentials, waves
+
+
+@register
+@dataclass(frozen=True)
+class Exp(FloatOp):
+    name = "exp"
+    pattern = "scales: dy times the output"
+
+    def scalar(self, x: Expr) -> Expr:
+        return scalar.exp(x)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (dy * y,)
+
+
+@register
+@dataclass(frozen=True)
+class Expm1(FloatOp):
+    """exp(x) - 1, exact near 0."""
+
+    name = "expm1"
+    pattern = "scales: dy times exp(x)"
+
+    def scalar(self, x: Expr) -> Expr:
+        return scalar.expm1(x)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (dy * (y + 1),)
+
+
+@register
+@dataclass(frozen=True)
+class Log(FloatOp):
+    name = "log"
+    pattern = "scales: dy / x"
+
+    def scalar(self, x: Expr) -> Expr:
+        return scalar.log(x)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (dy / x,)
+
+
+@register
+@dataclass(frozen=True)
+class Log1p(FloatOp):
+    """log(1 + x), exact near 0."""
+
+    name = "log1p"
+    pattern = "scales: dy / (1 + x)"
+
+    def scalar(self, x: Expr) -> Expr:
+        return scalar.log1p(x)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (dy / (x + 1),)
+
+
+@register
+@dataclass(frozen=True)
+class Sqrt(FloatOp):
+    name = "sqrt"
+    pattern = "scales: dy / (2·√x)"
+
+    def scalar(self, x: Expr) -> Expr:
+        return scalar.sqrt(x)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (dy / (y * 2),)
+
+
+@register
+@dataclass(frozen=True)
+class Sin(FloatOp):
+    name = "sin"
+    pattern = "scales: dy·cos(x)"
+
+    def scalar(self, x: Expr) -> Expr:
+        return scalar.sin(x)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (dy * cos(x),)
+
+
+@register
+@dataclass(frozen=True)
+class Cos(FloatOp):
+    name = "cos"
+    pattern = "scales: -dy·sin(x)"
+
+    def scalar(self, x: Expr) -> Expr:
+        return scalar.cos(x)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (-(dy * sin(x)),)
+
+
+@register
+@dataclass(frozen=True)
+class Erf(FloatOp):
+    """The error function 2/√π ∫₀ˣ exp(-t²) dt."""
+
+    name = "erf"
+    pattern = "scales: dy·(2/√π)·exp(-x²)"
+
+    def scalar(self, x: Expr) -> Expr:
+        return scalar.erf(x)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (dy * (exp(-(x * x)) * (2 / math.sqrt(math.pi))),)
+
+
+# ------------------------------------------------------------ choice, comparison
+
+
+@register
+@dataclass(frozen=True)
+class Maximum(ElementwiseOp):
+    """The larger of two; at a tie each receives half of the gradient. NaN wins."""
+
+    name = "maximum"
+    pattern = "routes: dy to the larger operand"
+
+    def scalar(self, x: Expr, y: Expr) -> Expr:
+        return scalar.maximum(x, y)
+
+    def gradient(self, dy: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Any:
+        return lambda: dy * _share(a > b, a == b), lambda: dy * _share(b > a, a == b)
+
+
+@register
+@dataclass(frozen=True)
+class Minimum(ElementwiseOp):
+    """The smaller of two; at a tie each receives half of the gradient. NaN wins."""
+
+    name = "minimum"
+    pattern = "routes: dy to the smaller operand"
+
+    def scalar(self, x: Expr, y: Expr) -> Expr:
+        return scalar.minimum(x, y)
+
+    def gradient(self, dy: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Any:
+        return lambda: dy * _share(a < b, a == b), lambda: dy * _share(b < a, a == b)
+
+
+def _share(wins: Tensor, ties: Tensor) -> Tensor:
+    return where(wins, 1.0, where(ties, 0.5, 0.0))
+
+
+@register
+@dataclass(frozen=True)
+class Clip(ElementwiseOp):
+    """min(max(x, low), high); the borders themselves still pass the gradient."""
+
+    name = "clip"
+    pattern = "gates: dy inside [low, high], 0 outside"
+    low: float
+    high: float
+
+    def scalar(self, x: Expr) -> Expr:
+        y = x if self.low == -math.inf else scalar.maximum(x, self.low)
+        return y if self.high == math.inf else scalar.minimum(y, self.high)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (where(x < self.low, 0.0, where(x > self.high, 0.0, dy)),)
+
+
+@register
+@dataclass(frozen=True)
+class Where(ElementwiseOp):
+    name = "where"
+    pattern = "routes: dy to the operand that was chosen"
+
+    def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+        chosen = inputs[1]
+        if inputs[1] != inputs[2]:
+            chosen = arithmetic_dtype(self.name, *inputs[1:])
+        return BOOL, chosen, chosen
+
+    def scalar(self, condition: Expr, x: Expr, y: Expr) -> Expr:
+        return scalar.select(condition, x, y)
+
+    def gradient(
+        self, dy: Tensor, y: Tensor, condition: Tensor, a: Tensor, b: Tensor
+    ) -> Any:
+        return (
+            None,
+            lambda: where(condition, dy, 0.0),
+            lambda: where(condition, 0.0, dy),
+        )
+
+
+class Comparison(ElementwiseOp):
+    """A yes or no for each element; it has no derivative."""
+
+    is_boolean = True
+    pattern = "blocks: a yes or no has no derivative"
+
+    def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+        if inputs[0] == inputs[1]:
+            return inputs  # comparing bytes is safe: nothing can wrap around
+        return (np.result_type(*inputs),) * 2
+
+    def scalar(self, x: Expr, y: Expr) -> Expr:
+        return scalar.compare(self.name, x, y)
+
+    def gradient(self, dy: Tensor, y: Tensor, *inputs: Tensor) -> Any:
+        return (None,) * len(inputs)
+
+
+@register
+@dataclass(frozen=True)
+class Equal(Comparison):
+    name = "equal"
+
+
+@register
+@dataclass(frozen=True)
+class NotEqual(Comparison):
+    name = "not_equal"
+
+
+@register
+@dataclass(frozen=True)
+class Less(Comparison):
+    name = "less"
+
+
+@register
+@dataclass(frozen=True)
+class LessEqual(Comparison):
+    name = "less_equal"
+
+
+@register
+@dataclass(frozen=True)
+class Greater(Comparison):
+    name = "greater"
+
+
+@register
+@dataclass(frozen=True)
+class GreaterEqual(Comparison):
+    name = "greater_equal"
+
+
+@register
+@dataclass(frozen=True)
+class AsType(Op):
+    """The same numbers in another dtype; between floats the gradient is cast back."""
+
+    name = "astype"
+    pattern = "passes: dy in the input's dtype"
+    dtype: np.dtype[Any]
+
+    def spec(self, *inputs: Spec) -> Spec:
+        return Spec(inputs[0].shape, self.dtype)
+
+    def compute(self, *arrays: Any) -> Any:
+        return arrays[0].astype(self.dtype)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (astype(dy, x.dtype),)
+
+
+# --------------------------------------------------------------- public functions
+
+_ADD = Add.make()
+_SUBTRACT = Subtract.make()
+_MULTIPLY = Multiply.make()
+_DIVIDE = Divide.make()
+_NEGATIVE = Negative.make()
+_WHERE = Where.make()
+
+
+@function
+def add(x: Number, y: Number) -> Tensor:
+    """x + y, with broadcasting."""
+    return apply(_ADD, *operands(x, y))
+
+
+@function
+def subtract(x: Number, y: Number) -> Tensor:
+    """x - y, with broadcasting."""
+    return apply(_SUBTRACT, *operands(x, y))
+
+
+@function
+def multiply(x: Number, y: Number) -> Tensor:
+    """x · y element by element, with broadcasting."""
+    return apply(_MULTIPLY, *operands(x, y))
+
+
+@function
+def divide(x: Number, y: Number) -> Tensor:
+    """x / y element by element; integers are divided as float32."""
+    return apply(_DIVIDE, *operands(x, y))
+
+
+@function
+def negative(x: Number) -> Tensor:
+    """-x."""
+    return apply(_NEGATIVE, as_tensor(x))
+
+
+@function
+def power(x: Number, y: Number) -> Tensor:
+    """x^y; a Python number as exponent keeps integers integer and negative x exact.
+
+    Example:
+        >>> import chainrule as cr
+        >>> cr.power(cr.Tensor([-2.0, 3.0]), 2)
+        Tensor([4., 9.], dtype=float32)
+    """
+    if isinstance(y, (bool, np.generic)):
+        y = y.item() if isinstance(y, np.generic) else int(y)
+    if isinstance(y, (int, float)):
+        return apply(PowerConstant.make(y), as_tensor(x))
+    return apply(Power.make(), *operands(x, y))
+
+
+@function
+def abs(x: Number) -> Tensor:
+    """|x|."""
+    return apply(Absolute.make(), as_tensor(x))
+
+
+@function
+def sign(x: Number) -> Tensor:
+    """-1, 0 or 1; its gradient is 0."""
+    return apply(Sign.make(), as_tensor(x))
+
+
+@function
+def floor(x: Number) -> Tensor:
+    """The largest integer not above x, as a float; its gradient is 0."""
+    return apply(Floor.make(), as_tensor(x))
+
+
+@function
+def exp(x: Number) -> Tensor:
+    """e^x."""
+    return apply(Exp.make(), as_tensor(x))
+
+
+@function
+def expm1(x: Number) -> Tensor:
+    """e^x - 1, exact near 0."""
+    return apply(Expm1.make(), as_tensor(x))
+
+
+@function
+def log(x: Number) -> Tensor:
+    """The natural logarithm: -inf at 0, NaN below."""
+    return apply(Log.make(), as_tensor(x))
+
+
+@function
+def log1p(x: Number) -> Tensor:
+    """log(1 + x), exact near 0."""
+    return apply(Log1p.make(), as_tensor(x))
+
+
+@function
+def sqrt(x: Number) -> Tensor:
+    """√x; NaN below 0, gradient infinite at 0."""
+    return apply(Sqrt.make(), as_tensor(x))
+
+
+@function
+def square(x: Number) -> Tensor:
+    """x²."""
+    return power(x, 2)
+
+
+@function
+def reciprocal(x: Number) -> Tensor:
+    """1 / x."""
+    return divide(1.0, as_tensor(x))
+
+
+@function
+def sin(x: Number) -> Tensor:
+    """The sine of x, in radians."""
+    return apply(Sin.make(), as_tensor(x))
+
+
+@function
+def cos(x: Number) -> Tensor:
+    """The cosine of x, in radians."""
+    return apply(Cos.make(), as_tensor(x))
+
+
+@function
+def erf(x: Number) -> Tensor:
+    """The error function."""
+    return apply(Erf.make(), as_tensor(x))
+
+
+@function
+def maximum(x: Number, y: Number) -> Tensor:
+    """The larger of two, element by element; NaN wins, a tie splits the gradient."""
+    return apply(Maximum.make(), *operands(x, y))
+
+
+@function
+def minimum(x: Number, y: Number) -> Tensor:
+    """The smaller of two, element by element; NaN wins, a tie splits the gradient."""
+    return apply(Minimum.make(), *operands(x, y))
+
+
+@function
+def clip(x: Number, low: float | None = None, high: float | None = None) -> Tensor:
+    """x, but not below ``low`` nor above ``high``.
+
+    Raises:
+        OptionError: if both are missing, or low > high.
+    """
+    if low is None and high is None:
+        raise OptionError("clip: no border given", got="None, None", expected="a border")
+    bottom = -math.inf if low is None else float(low)
+    top = math.inf if high is None else float(high)
+    if bottom > top:
+        raise OptionError("clip: borders crossed", got=f"[{low}, {high}]", expected="low ≤ high")
+    return apply(Clip.make(bottom, top), as_tensor(x))
+
+
+@function
+def where(condition: Number, x: Number, y: Number) -> Tensor:
+    """x where the condition holds, else y, with broadcasting."""
+    return apply(_WHERE, as_tensor(condition), *operands(x, y))
+
+
+def _comparison(op: Op) -> Any:
+    def compare(x: Number, y: Number) -> Tensor:
+        return apply(op, *operands(x, y))
+
+    compare.__name__ = compare.__qualname__ = op.name
+    compare.__doc__ = f"Whether x is {op.name.replace('_', ' or ')} to y: bool, no gradient."
+    return function(compare)
+
+
+equal = _comparison(Equal.make())
+not_equal = _comparison(NotEqual.make())
+less = _comparison(Less.make())
+less_equal = _comparison(LessEqual.make())
+greater = _comparison(Greater.make())
+greater_equal = _comparison(GreaterEqual.make())
+
+
+@function
+def astype(x: Number, dtype: Any) -> Tensor:
+    """x in another dtype; x itself if it has that dtype already."""
+    t, wanted = as_tensor(x), as_dtype(dtype)
+    return t if t.dtype == wanted else apply(AsType.make(wanted), t)
+
+
+@function
+def zeros_like(x: Number) -> Tensor:
+    """Zeros of x's shape and dtype, cut off from the graph."""
+    return as_tensor(np.zeros_like(as_tensor(x).data))
+
+
+@function
+def ones_like(x: Number) -> Tensor:
+    """Ones of x's shape and dtype, cut off from the graph."""
+    return as_tensor(np.ones_like(as_tensor(x).data))
+
+
+__all__ += ["constant", "ones_like", "zeros_like"]

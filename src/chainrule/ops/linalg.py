@@ -1,0 +1,88 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chainrule.core.graph import Op, Tensor, apply, as_tensor, function, register
+from chainrule.core.spec import Spec, arithmetic_dtype, broadcast_shapes
+from chainrule.errors import ShapeError
+from chainrule.ops.shape import reshape, swap_axes
+
+__all__ = ["matmul"]
+
+
+@register
+@dataclass(frozen=True)
+class MatMul(Op):
+    """y = a @ b over the last two axes; leading axes are batches and broadcast."""
+
+    name = "matmul"
+    pattern = "switches: dy @ bᵀ to the left operand, aᵀ @ dy to the right"
+
+    def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+        return (arithmetic_dtype(self.name, *inputs),) * 2
+
+    def spec(self, *inputs: Spec) -> Spec:
+        a, b = inputs
+        if min(a.ndim, b.ndim) < 2 or a.shape[-1] != b.shape[-2]:
+            raise ShapeError(
+                "matmul: inner sizes differ",
+                got=f"{a} @ {b}",
+                expected="(n, k) @ (k, m)",
+                hint="make the layer's in_features "
+                f"{a.shape[-1] if a.ndim else 1}, or flatten images to (batch, features)",
+            )
+        batch = broadcast_shapes(
+            self.name, Spec(a.shape[:-2], a.dtype), Spec(b.shape[:-2], b.dtype)
+        )
+        return Spec((*batch, a.shape[-2], b.shape[-1]), a.dtype)
+
+    def compute(self, *arrays: Any) -> Any:
+        return np.matmul(*arrays)
+
+    def gradient(self, dy: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Any:
+        return (
+            lambda: apply(_MATMUL, dy, swap_axes(b, -1, -2)),
+            lambda: apply(_MATMUL, swap_axes(a, -1, -2), dy),
+        )
+
+    def formula(self, *names: str) -> str:
+        return " @ ".join(names)
+
+
+_MATMUL = MatMul.make()
+
+
+@function
+def matmul(x: Any, y: Any) -> Tensor:
+    """x @ y: matrix products over the last two axes, leading axes broadcast.
+
+    A vector on the left counts as a row, on the right as a column; that axis is dropped
+    from the result.
+
+    Shapes: (..., n, k) @ (..., k, m) -> (..., n, m); (k,) @ (k,) -> ().
+
+    Raises:
+        ShapeError: if the inner sizes differ or an operand is a scalar.
+    """
+    a, b = as_tensor(x), as_tensor(y)
+    if a.ndim >= 2 and b.ndim >= 2:
+        return apply(_MATMUL, a, b)
+    if not a.ndim or not b.ndim:
+        raise ShapeError(
+            "matmul: an operand is a scalar",
+            got=f"{a.spec} @ {b.spec}",
+            expected="(n, k) @ (k, m)",
+            hint="multiply by a scalar with *",
+        )
+    rows = reshape(a, (1, *a.shape)) if a.ndim == 1 else a
+    columns = reshape(b, (*b.shape, 1)) if b.ndim == 1 else b
+    product = apply(_MATMUL, rows, columns)
+    shape = product.shape[:-1] if b.ndim == 1 else product.shape
+    if a.ndim == 1:
+        shape = (*shape[:-2], shape[-1]) if b.ndim > 1 else shape[:-1]
+    return reshape(product, shape)

@@ -139,7 +139,9 @@ def gradients(
     """
     ys = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     dys = [None] * len(ys) if output_gradients is None else list(output_gradients)
-    pairs = [(y, _seed(y, dy)) for y, dy in zip(ys, dys, strict=True) if y.requires_grad]
+    pairs = [
+        (y, _seed(y, dy)) for y, dy in zip(ys, dys, strict=True) if y.requires_grad
+    ]
     if not pairs:
         return [_zeros_like(x) for x in inputs]
     roots = [y for y, _ in pairs]

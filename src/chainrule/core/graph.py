@@ -403,7 +403,9 @@ class Tensor:
 
     def __len__(self) -> int:
         if not self.ndim:
-            raise ShapeError("len: a scalar has no length", got=self.spec, expected="axes")
+            raise ShapeError(
+                "len: a scalar has no length", got=self.spec, expected="axes"
+            )
         return self._array.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -429,96 +431,96 @@ class Tensor:
     # What can be done with it: every name is looked up among the public functions.
 
     def __add__(self, other: Any) -> Tensor:
-        return FUNCTIONS["add"](self, other)  # type: ignore[no-any-return]
+        return FUNCTIONS["add"](self, other)
 
     def __radd__(self, other: Any) -> Tensor:
-        return FUNCTIONS["add"](other, self)  # type: ignore[no-any-return]
+        return FUNCTIONS["add"](other, self)
 
     def __sub__(self, other: Any) -> Tensor:
-        return FUNCTIONS["subtract"](self, other)  # type: ignore[no-any-return]
+        return FUNCTIONS["subtract"](self, other)
 
     def __rsub__(self, other: Any) -> Tensor:
-        return FUNCTIONS["subtract"](other, self)  # type: ignore[no-any-return]
+        return FUNCTIONS["subtract"](other, self)
 
     def __mul__(self, other: Any) -> Tensor:
-        return FUNCTIONS["multiply"](self, other)  # type: ignore[no-any-return]
+        return FUNCTIONS["multiply"](self, other)
 
     def __rmul__(self, other: Any) -> Tensor:
-        return FUNCTIONS["multiply"](other, self)  # type: ignore[no-any-return]
+        return FUNCTIONS["multiply"](other, self)
 
     def __truediv__(self, other: Any) -> Tensor:
-        return FUNCTIONS["divide"](self, other)  # type: ignore[no-any-return]
+        return FUNCTIONS["divide"](self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return FUNCTIONS["divide"](other, self)  # type: ignore[no-any-return]
+        return FUNCTIONS["divide"](other, self)
 
     def __pow__(self, other: Any) -> Tensor:
-        return FUNCTIONS["power"](self, other)  # type: ignore[no-any-return]
+        return FUNCTIONS["power"](self, other)
 
     def __rpow__(self, other: Any) -> Tensor:
-        return FUNCTIONS["power"](other, self)  # type: ignore[no-any-return]
+        return FUNCTIONS["power"](other, self)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return FUNCTIONS["matmul"](self, other)  # type: ignore[no-any-return]
+        return FUNCTIONS["matmul"](self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return FUNCTIONS["matmul"](other, self)  # type: ignore[no-any-return]
+        return FUNCTIONS["matmul"](other, self)
 
     def __neg__(self) -> Tensor:
-        return FUNCTIONS["negative"](self)  # type: ignore[no-any-return]
+        return FUNCTIONS["negative"](self)
 
     def __abs__(self) -> Tensor:
-        return FUNCTIONS["abs"](self)  # type: ignore[no-any-return]
+        return FUNCTIONS["abs"](self)
 
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return FUNCTIONS["equal"](self, other)  # type: ignore[no-any-return]
+    def __eq__(self, other: object) -> Tensor:
+        return FUNCTIONS["equal"](self, other)
 
-    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return FUNCTIONS["not_equal"](self, other)  # type: ignore[no-any-return]
+    def __ne__(self, other: object) -> Tensor:
+        return FUNCTIONS["not_equal"](self, other)
 
     def __lt__(self, other: Any) -> Tensor:
-        return FUNCTIONS["less"](self, other)  # type: ignore[no-any-return]
+        return FUNCTIONS["less"](self, other)
 
     def __le__(self, other: Any) -> Tensor:
-        return FUNCTIONS["less_equal"](self, other)  # type: ignore[no-any-return]
+        return FUNCTIONS["less_equal"](self, other)
 
     def __gt__(self, other: Any) -> Tensor:
-        return FUNCTIONS["greater"](self, other)  # type: ignore[no-any-return]
+        return FUNCTIONS["greater"](self, other)
 
     def __ge__(self, other: Any) -> Tensor:
-        return FUNCTIONS["greater_equal"](self, other)  # type: ignore[no-any-return]
+        return FUNCTIONS["greater_equal"](self, other)
 
     def __getitem__(self, key: Any) -> Tensor:
-        return FUNCTIONS["index"](self, key)  # type: ignore[no-any-return]
+        return FUNCTIONS["index"](self, key)
 
     def sum(self, axis: Axes = None, *, keepdims: bool = False) -> Tensor:
-        return FUNCTIONS["sum"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
+        return FUNCTIONS["sum"](self, axis, keepdims=keepdims)
 
     def mean(self, axis: Axes = None, *, keepdims: bool = False) -> Tensor:
-        return FUNCTIONS["mean"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
+        return FUNCTIONS["mean"](self, axis, keepdims=keepdims)
 
     def max(self, axis: Axes = None, *, keepdims: bool = False) -> Tensor:
-        return FUNCTIONS["max"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
+        return FUNCTIONS["max"](self, axis, keepdims=keepdims)
 
     def min(self, axis: Axes = None, *, keepdims: bool = False) -> Tensor:
-        return FUNCTIONS["min"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
+        return FUNCTIONS["min"](self, axis, keepdims=keepdims)
 
     def argmax(self, axis: int | None = None) -> Tensor:
-        return FUNCTIONS["argmax"](self, axis)  # type: ignore[no-any-return]
+        return FUNCTIONS["argmax"](self, axis)
 
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements in another shape; one size may be -1."""
         sizes = shape[0] if len(shape) == 1 and not _is_integer(shape[0]) else shape
-        return FUNCTIONS["reshape"](self, sizes)  # type: ignore[no-any-return]
+        return FUNCTIONS["reshape"](self, sizes)
 
     def transpose(self, *axes: Any) -> Tensor:
         """Axes in the order given; without any, all reversed."""
         order = axes[0] if len(axes) == 1 and not _is_integer(axes[0]) else axes
-        return FUNCTIONS["transpose"](self, order or None)  # type: ignore[no-any-return]
+        return FUNCTIONS["transpose"](self, order or None)
 
     def astype(self, dtype: Any) -> Tensor:
         """The values in another dtype; gradients flow between floats."""
-        return FUNCTIONS["astype"](self, dtype)  # type: ignore[no-any-return]
+        return FUNCTIONS["astype"](self, dtype)
 
 
 Axes = int | Sequence[int] | None

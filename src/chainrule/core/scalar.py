@@ -301,7 +301,11 @@ def numpy_source(name: str, arguments: tuple[str, ...], expression: Expr) -> str
         if node.kind == "symbol":
             text = node.name
         elif node.kind == "constant":
-            text = repr(node.value) if np.isfinite(node.value) else f"float('{node.value}')"
+            text = (
+                repr(node.value)
+                if np.isfinite(node.value)
+                else f"float('{node.value}')"
+            )
         else:
             parts = (written[id(a)] for a in node.args)
             text = PRIMITIVES[node.kind].source.format(*parts)

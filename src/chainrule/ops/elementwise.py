@@ -230,7 +230,9 @@ class PowerConstant(ElementwiseOp):
 
     def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
         dtype = arithmetic_dtype("power", *inputs)
-        keeps = is_float(dtype) or (isinstance(self.exponent, int) and self.exponent >= 0)
+        keeps = is_float(dtype) or (
+            isinstance(self.exponent, int) and self.exponent >= 0
+        )
         return (dtype if keeps else FLOAT32,)
 
     def scalar(self, x: Expr) -> Expr:
@@ -705,11 +707,15 @@ def clip(x: Number, low: float | None = None, high: float | None = None) -> Tens
         OptionError: if both are missing, or low > high.
     """
     if low is None and high is None:
-        raise OptionError("clip: no border given", got="None, None", expected="a border")
+        raise OptionError(
+            "clip: no border given", got="None, None", expected="a border"
+        )
     bottom = -math.inf if low is None else float(low)
     top = math.inf if high is None else float(high)
     if bottom > top:
-        raise OptionError("clip: borders crossed", got=f"[{low}, {high}]", expected="low ≤ high")
+        raise OptionError(
+            "clip: borders crossed", got=f"[{low}, {high}]", expected="low ≤ high"
+        )
     return apply(Clip.make(bottom, top), as_tensor(x))
 
 
@@ -724,7 +730,9 @@ def _comparison(op: Op) -> Any:
         return apply(op, *operands(x, y))
 
     compare.__name__ = compare.__qualname__ = op.name
-    compare.__doc__ = f"Whether x is {op.name.replace('_', ' or ')} to y: bool, no gradient."
+    compare.__doc__ = (
+        f"Whether x is {op.name.replace('_', ' or ')} to y: bool, no gradient."
+    )
     return function(compare)
 
 

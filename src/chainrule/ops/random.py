@@ -61,5 +61,7 @@ def dropout_mask(like: Any, key: Any, step: Any, rate: float) -> Tensor:
     Source: Srivastava et al., "Dropout", 2014, in the form that rescales in training.
     """
     if not 0 <= rate < 1:
-        raise OptionError("dropout: rate out of range", got=rate, expected="0 ≤ rate < 1")
+        raise OptionError(
+            "dropout: rate out of range", got=rate, expected="0 ≤ rate < 1"
+        )
     return apply(DropoutMask.make(float(rate)), *map(as_tensor, (like, key, step)))

@@ -305,7 +305,9 @@ def var(
     deviation = t - mean(t, axis, keepdims=True)
     axes = normalize_axes("var", axis, t.ndim)
     count = math.prod(t.shape[a] for a in axes)
-    return sum(deviation * deviation, axes, keepdims=keepdims) / float(count - correction)
+    return sum(deviation * deviation, axes, keepdims=keepdims) / float(
+        count - correction
+    )
 
 
 @function

@@ -261,7 +261,10 @@ def _write_key(x: Tensor, key: Any) -> tuple[Template, list[Tensor]]:
         if isinstance(part, slice):
             bounds = (part.start, part.stop, part.step)
             template.append(
-                ("slice", *(None if b is None else _as_int(x, parts, b) for b in bounds))
+                (
+                    "slice",
+                    *(None if b is None else _as_int(x, parts, b) for b in bounds),
+                )
             )
         elif _is_plain_integer(part):
             template.append(("integer", _check_bounds(x, axis, int(part))))
@@ -357,7 +360,9 @@ def _describe(parts: list[Any]) -> str:
     return ", ".join(names)
 
 
-def _indexed_shape(x: Spec, template: Template, arrays: Sequence[Spec]) -> tuple[int, ...]:
+def _indexed_shape(
+    x: Spec, template: Template, arrays: Sequence[Spec]
+) -> tuple[int, ...]:
     """The shape of an index expression, found by NumPy on an array without memory."""
     empty = np.broadcast_to(np.empty((), np.bool_), x.shape)
     stand_ins = [np.broadcast_to(np.zeros((), INT64), a.shape) for a in arrays]
@@ -441,7 +446,9 @@ class OneHot(Op):
     def spec(self, *inputs: Spec) -> Spec:
         (labels,) = inputs
         if labels.dtype.kind not in "iu":
-            raise DtypeError("one_hot: labels are not integers", got=labels, expected="int64")
+            raise DtypeError(
+                "one_hot: labels are not integers", got=labels, expected="int64"
+            )
         return Spec((*labels.shape, self.num_classes), self.dtype)
 
     def compute(self, *arrays: Any) -> Any:
@@ -522,7 +529,9 @@ def sum_to(x: Any, shape: Sequence[int]) -> Tensor:
     """x summed over the axes along which ``shape`` was broadcast to x's shape."""
     t, wanted = as_tensor(x), tuple(shape)
     extra = t.ndim - len(wanted)
-    stretched = (i + extra for i, n in enumerate(wanted) if n == 1 != t.shape[i + extra])
+    stretched = (
+        i + extra for i, n in enumerate(wanted) if n == 1 != t.shape[i + extra]
+    )
     axes = (*range(extra), *stretched)
     total = sum_(t, axes) if axes else t
     return total if total.shape == wanted else reshape(total, wanted)
@@ -586,7 +595,9 @@ def tile(x: Any, repeats: Sequence[int]) -> Tensor:
     t = as_tensor(x)
     if len(repeats) != t.ndim:
         raise ShapeError(
-            "tile: one number for each axis", got=tuple(repeats), expected=f"{t.ndim} numbers"
+            "tile: one number for each axis",
+            got=tuple(repeats),
+            expected=f"{t.ndim} numbers",
         )
     wide = reshape(t, tuple(n for size in t.shape for n in (1, size)))
     pairs = zip(repeats, t.shape, strict=True)

@@ -1,4 +1,13 @@
-"""chainrule: neural networks for images that show their work."""
+"""chainrule: neural networks for images that show their work.
+
+Tensors, ops and derivatives stand here directly. The floors above them are modules that
+load when first used: ``chainrule.nn``, ``optim``, ``data``, ``training``, ``tasks``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from chainrule import errors
 from chainrule.core.graph import (
@@ -12,3 +21,26 @@ from chainrule.core.graph import (
     no_grad,
 )
 from chainrule.ops import *
+
+if TYPE_CHECKING:
+    from chainrule import autodiff, data, nn, optim, tasks, training
+    from chainrule.tasks import Settings, evaluate, fit, load, resume, train
+
+# Loaded on first use: importing chainrule costs little more than importing NumPy.
+_MODULES = ("autodiff", "data", "nn", "optim", "tasks", "training")
+_FROM = {
+    "tasks": ("Settings", "evaluate", "fit", "load", "resume", "train"),
+}
+_LAZY = {name: module for module, names in _FROM.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"chainrule.{name}")
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"chainrule.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'chainrule' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, *_LAZY})

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from chainrule.core.graph import (
     FUNCTIONS,
     Op,
@@ -54,7 +56,7 @@ def _seed(y: Tensor, dy: Any) -> Tensor:
                 expected="one number, or dy of the output's shape",
                 hint="loss.sum().backward(), or y.backward(dy)",
             )
-        dy = 1.0
+        return as_tensor(np.ones(y.shape, y.dtype))
     dy = as_tensor(dy).astype(y.dtype)
     if dy.shape != y.shape:
         if dy.size != 1:
@@ -103,7 +105,8 @@ def _propagate(node: Tensor, op: Op, dy: Tensor, found: dict[int, Tensor]) -> No
     for t, g in zip(node.inputs, local, strict=True):
         if g is None or not t.requires_grad:
             continue
-        check_not_overwritten(t, node)
+        if t.order > node.order:
+            check_not_overwritten(t, node)
         dx: Tensor = g() if callable(g) else g
         if dx._array.shape != t._array.shape:
             dx = FUNCTIONS["sum_to"](dx, t._array.shape)
@@ -116,12 +119,12 @@ def backward(y: Tensor, dy: Any = None, *, create_graph: bool = False) -> None:
     """Add ∂y/∂leaf to the ``grad`` of every leaf that requires it."""
     order = topological_order([y])
     found = reverse_walk([y], [_seed(y, dy)], order, create_graph=create_graph)
-    for leaf in order:
-        if leaf.op is not None:
-            break
-        if leaf.requires_grad and id(leaf) in found:
-            g = found[id(leaf)]
-            with enable_grad() if create_graph else no_grad():
+    with enable_grad() if create_graph else no_grad():
+        for leaf in order:
+            if leaf.op is not None:
+                break
+            if leaf.requires_grad and id(leaf) in found:
+                g = found[id(leaf)]
                 leaf.grad = g if leaf.grad is None else leaf.grad + g
 
 
@@ -145,14 +148,26 @@ def gradients(
     if not pairs:
         return [_zeros_like(x) for x in inputs]
     roots = [y for y, _ in pairs]
+    wanted = frozenset(map(id, inputs))
     found = reverse_walk(
         roots,
         [dy for _, dy in pairs],
-        topological_order(roots),
+        _users(topological_order(roots), wanted),
         create_graph=create_graph,
-        keep=frozenset(map(id, inputs)),
+        keep=wanted,
     )
     return [found[id(x)] if id(x) in found else _zeros_like(x) for x in inputs]
+
+
+def _users(order: list[Tensor], inputs: frozenset[int]) -> list[Tensor]:
+    """Those of ``order`` that depend on the inputs: no other needs to be walked."""
+    dependent = set(inputs)
+    for t in order:
+        for operand in t.inputs:
+            if id(operand) in dependent:
+                dependent.add(id(t))
+                break
+    return [t for t in order if id(t) in dependent]
 
 
 def _zeros_like(x: Tensor) -> Tensor:

@@ -7,10 +7,11 @@ graph that made it. Nothing points forward, hence a graph lives as long as its o
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from functools import lru_cache
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
@@ -43,6 +44,7 @@ __all__ = [
     "enable_grad",
     "function",
     "no_grad",
+    "note_written",
     "operands",
     "record",
     "register",
@@ -67,6 +69,9 @@ class _Mode(threading.local):
 
 
 mode = _Mode()
+# glibc gives freed memory back to the system, and each step would get it anew page by
+# page, unless it has seen a large block come and go. This one is never touched.
+np.empty(31 << 20, np.uint8)
 _order = itertools.count(1)
 _new = object.__new__
 
@@ -155,9 +160,24 @@ _MAX_PLANS = 4096  # shapes seen by one op; beyond it, start afresh rather than 
 
 
 def apply(op: Op, *inputs: Tensor) -> Tensor:
-    """Run one op on tensors and record it where a gradient may be wanted."""
-    arrays = [t._array for t in inputs]
-    key = tuple([(a.shape, a.dtype) for a in arrays])
+    """Run one op on tensors and record it where a gradient may be wanted.
+
+    Raises what the op's ``spec`` raises, the first time that it meets such operands.
+    """
+    # Everything comes through here: one and two operands are written out for speed.
+    arrays: Sequence[Array]
+    key: Any
+    if len(inputs) == 1:
+        a = inputs[0]._array
+        arrays = (a,)
+        key = (a.shape, a.dtype)
+    elif len(inputs) == 2:
+        x, y = inputs
+        a, b = arrays = (x._array, y._array)
+        key = (a.shape, a.dtype, b.shape, b.dtype)
+    else:
+        arrays = [t._array for t in inputs]
+        key = tuple([(a.shape, a.dtype) for a in arrays])
     try:
         casts = op.plans[key]
     except KeyError:
@@ -183,6 +203,7 @@ def record(op: Op, inputs: tuple[Tensor, ...], result: Any) -> Tensor:
     y.name = None
     y.op = None
     y.inputs = ()
+    y.order = 0
     y.requires_grad = False
     if mode.recording:
         for t in inputs:
@@ -196,14 +217,21 @@ def record(op: Op, inputs: tuple[Tensor, ...], result: Any) -> Tensor:
     return y
 
 
-@contextmanager
-def _recording(value: bool) -> Iterator[None]:
-    before = mode.recording
-    mode.recording = value
-    try:
-        yield
-    finally:
-        mode.recording = before
+class _Recording(ContextDecorator):
+    """A block in which ops are recorded, or not; every backward pass is one."""
+
+    def __init__(self, value: bool) -> None:
+        self._value = value
+
+    def _recreate_cm(self) -> _Recording:
+        return _Recording(self._value)  # decorated functions may call themselves
+
+    def __enter__(self) -> None:
+        self._before = mode.recording
+        mode.recording = self._value
+
+    def __exit__(self, *error: object) -> None:
+        mode.recording = self._before
 
 
 def no_grad() -> Any:
@@ -219,12 +247,12 @@ def no_grad() -> Any:
         >>> y.requires_grad
         False
     """
-    return _recording(False)
+    return _Recording(False)
 
 
 def enable_grad() -> Any:
     """Record again inside a ``no_grad`` block."""
-    return _recording(True)
+    return _Recording(True)
 
 
 # ----------------------------------------------------------------------- tensors
@@ -530,9 +558,14 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, (int, np.integer))
 
 
+_STORABLE = frozenset(np.dtype(c) for c in "?bBhHiIlLqQfd")
+
+
 def _as_array(data: Any, dtype: Any = None) -> Array:
     if isinstance(data, Tensor):
         data = data._array
+    if dtype is None and type(data) is np.ndarray and data.dtype in _STORABLE:
+        return data
     is_array = isinstance(data, (np.ndarray, np.generic))
     try:
         array = np.asarray(data)
@@ -561,7 +594,7 @@ def as_tensor(data: Any, dtype: Any = None) -> Tensor:
 
 
 @lru_cache(maxsize=1024, typed=True)
-def _constant(value: float, dtype: np.dtype[Any]) -> Tensor:
+def _constant(value: float, dtype: np.dtype[Any], is_negative_zero: bool) -> Tensor:
     t = as_tensor(np.asarray(value, dtype))
     t._array.flags.writeable = False  # shared by every use of this number
     return t
@@ -576,9 +609,8 @@ def constant(value: float | int | bool | np.generic, like: np.dtype[Any]) -> Ten
         like = FLOAT32
     elif like == BOOL and not isinstance(value, (bool, np.bool_)):
         like = INT64
-    if value == 0:  # -0.0 and 0.0 are equal keys but different numbers
-        return as_tensor(np.asarray(value, like))
-    return _constant(value, like)
+    # -0.0 and 0.0 are equal keys but different numbers.
+    return _constant(value, like, value == 0 and math.copysign(1, value) < 0)
 
 
 _SCALARS = (int, float, bool, np.generic)
@@ -651,6 +683,14 @@ def assign(variable: Variable, value: Any) -> None:
             hint="make it one, for example Buffer(x)",
         )
     variable.data = value
+
+
+def note_written(variable: Variable) -> None:
+    """Say that a variable's array was written to, as ``assign`` does by itself.
+
+    A backward pass that needs the values from before is then refused.
+    """
+    variable.order = next(_order)
 
 
 def check_not_overwritten(used: Tensor, by: Tensor) -> None:

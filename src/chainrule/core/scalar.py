@@ -8,8 +8,10 @@ expressions and their first two readings. A new reading is one table for ``fold`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -28,6 +30,7 @@ __all__ = [
     "fold",
     "formula",
     "greater",
+    "in_place_function",
     "less",
     "log",
     "log1p",
@@ -39,7 +42,9 @@ __all__ = [
     "sign",
     "sin",
     "sqrt",
+    "substitute",
     "symbol",
+    "symbols",
     "tanh",
 ]
 
@@ -263,6 +268,18 @@ def fold(
     return values[id(expression)]
 
 
+def symbols(expression: Expr) -> tuple[str, ...]:
+    """The names that the expression reads, in order of their first use."""
+    return tuple(dict.fromkeys(n.name for n in _postorder(expression) if n.name))
+
+
+def substitute(expression: Expr, values: Mapping[str, Expr]) -> Expr:
+    """The expression with others in the place of the symbols that ``values`` names."""
+    table = {kind: partial(_make, kind) for kind in PRIMITIVES}
+    kept = {name: symbol(name) for name in symbols(expression)}
+    return fold(expression, table, kept | dict(values), constant)
+
+
 def formula(expression: Expr) -> str:
     """The expression as a person writes it.
 
@@ -287,7 +304,7 @@ def formula(expression: Expr) -> str:
         return write
 
     table = {kind: reading(kind) for kind in PRIMITIVES}
-    names = {n.name: (n.name, _CALL) for n in _postorder(expression) if n.name}
+    names = {name: (name, _CALL) for name in symbols(expression)}
     return fold(expression, table, names, lambda v: (f"{v:g}", _CALL))[0]
 
 
@@ -337,17 +354,112 @@ def numpy_function(
         n.kind in PRIMITIVES and PRIMITIVES[n.kind].is_partial
         for n in _postorder(expression)
     )
-    symbols = tuple(a.name for a in expression.args)
-    if isinstance(direct, np.ufunc) and symbols == arguments and not is_partial:
+    operands = tuple(a.name for a in expression.args)
+    if isinstance(direct, np.ufunc) and operands == arguments and not is_partial:
         return direct
+    function = _compiled(name, numpy_source(name, arguments, expression))
+    return quietly(function) if is_partial else function
+
+
+_quiet = copy_context()
+_quiet.run(np.seterr, all="ignore")
+
+
+def quietly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function without NumPy's warnings of overflow, NaN and division by 0.
+
+    ``np.errstate`` does the same, but reads its settings anew at every call.
+    """
+
+    def run(*arrays: Any) -> Any:
+        return _quiet.copy().run(function, *arrays)
+
+    return run
+
+
+def _compiled(name: str, source: str) -> Callable[..., Any]:
     namespace: dict[str, Any] = {
         kind: getattr(np, kind) for kind in PRIMITIVES if hasattr(np, kind)
     }
-    namespace |= {"where": np.where, "erf": _erf}
-    source = numpy_source(name, arguments, expression)
+    namespace |= {"where": np.where, "erf": _erf, "empty_like": np.empty_like}
     # The text comes from the tables above, never from a user.
     exec(compile(source, f"<numpy {name}>", "exec"), namespace)
-    function: Callable[..., Any] = namespace[f"numpy_{name}"]
-    if is_partial:
-        return np.errstate(all="ignore")(function)
-    return function
+    return namespace[f"numpy_{name}"]
+
+
+def in_place_source(
+    name: str,
+    arguments: tuple[str, ...],
+    numbers: Collection[str],
+    assignments: Mapping[str, Expr],
+) -> str:
+    """Assignments to arguments as the source of a NumPy function that carries them out.
+
+    ``numbers`` are the arguments without axes; all others have one shape, so that an
+    intermediate array can be overwritten once it was read for the last time.
+    """
+    arrays = [a for a in arguments if a not in numbers]
+    lines: list[str] = []
+    num_scratch = 0
+    for target, expression in assignments.items():
+        written, used = _in_place_lines(target, expression, arrays)
+        lines += written
+        num_scratch = max(num_scratch, used)
+    allocations = [f"    t{i} = empty_like({arrays[0]})" for i in range(num_scratch)]
+    header = f"def numpy_{name}({', '.join(arguments)}):"
+    return "\n".join([header, *allocations, *lines])
+
+
+def _in_place_lines(
+    target: str, expression: Expr, arrays: Collection[str]
+) -> tuple[list[str], int]:
+    """Source lines that end with the value in ``target``; how many scratch arrays."""
+
+    def key(node: Expr) -> str | int:
+        return node.name or id(node)
+
+    nodes = list(_postorder(expression))
+    reads_left = Counter(key(a) for n in nodes for a in n.args)
+    # Arrays that may be overwritten: the target itself too, once its old value is used.
+    own = {target}
+    free: list[str] = []
+    num_scratch = 0
+    text: dict[str | int, str] = {}
+    lines: list[str] = []
+    for node in nodes:
+        operands = [text[key(a)] for a in node.args]
+        if node.kind == "symbol":
+            text[key(node)] = node.name
+        elif node.kind == "constant":
+            text[key(node)] = repr(node.value)
+        elif not any(part in arrays or part in own for part in operands):
+            text[key(node)] = PRIMITIVES[node.kind].source.format(*operands)
+        else:
+            for a, part in zip(node.args, operands, strict=True):
+                reads_left[key(a)] -= 1
+                if not reads_left[key(a)] and part in own:
+                    free.append(part)
+            if node is expression:
+                free.append(target)
+            elif not free:
+                free.append(f"t{num_scratch}")
+                own.add(free[-1])
+                num_scratch += 1
+            text[key(node)] = free.pop()
+            lines.append(f"    {node.kind}({', '.join(operands)}, {text[key(node)]})")
+    return lines, num_scratch
+
+
+def in_place_function(
+    name: str,
+    arguments: tuple[str, ...],
+    numbers: Collection[str],
+    assignments: Mapping[str, Expr],
+) -> Callable[..., None]:
+    """Assignments to arguments, one after another, as a NumPy function of arrays.
+
+    It makes few arrays, for making one costs as much as the arithmetic on it. Every
+    primitive must be a NumPy ufunc.
+    """
+    source = in_place_source(name, arguments, numbers, assignments)
+    return quietly(_compiled(name, source))

@@ -140,9 +140,18 @@ def normalize_axes(
 
     Raises ShapeError for an axis that does not exist or is named twice.
     """
+    if isinstance(axis, Sequence):
+        axis = tuple(axis)
+    return _normalize_axes(name, axis, ndim)
+
+
+@lru_cache(maxsize=1024)
+def _normalize_axes(
+    name: str, axis: int | tuple[int, ...] | None, ndim: int
+) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
-    given = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    given = (axis,) if isinstance(axis, (int, np.integer)) else axis
     axes = tuple(sorted(int(a) + ndim if a < 0 else int(a) for a in given))
     if any(not 0 <= a < ndim for a in axes) or len(set(axes)) != len(axes):
         raise ShapeError(

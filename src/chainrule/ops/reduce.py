@@ -79,8 +79,11 @@ class Reduction(Op):
         return tuple(n for a, n in enumerate(shape) if a not in self.axes)
 
     def spread(self, reduced: Tensor, x: Tensor) -> Tensor:
-        """A result-shaped tensor with the reduced axes back, as size 1."""
-        if self.keepdims:
+        """A result-shaped tensor with the reduced axes back, as size 1.
+
+        One number needs no axes to be broadcast.
+        """
+        if self.keepdims or not reduced.ndim:
             return reduced
         kept = tuple(1 if a in self.axes else n for a, n in enumerate(x.shape))
         reshaped: Tensor = FUNCTIONS["reshape"](reduced, kept)

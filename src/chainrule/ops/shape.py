@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,10 @@ class BroadcastTo(Op):
         return Spec(self.shape, x.dtype)
 
     def compute(self, *arrays: Any) -> Any:
-        return np.broadcast_to(arrays[0], self.shape)
+        (x,) = arrays
+        if x.size == 1:  # a loss's gradient: np.broadcast_to would take far longer
+            return np.ndarray(self.shape, x.dtype, x, strides=(0,) * len(self.shape))
+        return np.broadcast_to(x, self.shape)
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
         return (sum_to(dy, x.shape),)
@@ -490,10 +494,15 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
 def swap_axes(x: Any, first: int, second: int) -> Tensor:
     """Two axes exchanged."""
     t = as_tensor(x)
-    (a,), (b,) = (normalize_axes("swap_axes", i, t.ndim) for i in (first, second))
-    order = list(range(t.ndim))
+    return apply(_swap(first, second, t.ndim), t)
+
+
+@lru_cache(maxsize=1024)
+def _swap(first: int, second: int, ndim: int) -> Transpose:
+    (a,), (b,) = (normalize_axes("swap_axes", i, ndim) for i in (first, second))
+    order = list(range(ndim))
     order[a], order[b] = b, a
-    return apply(Transpose.make(tuple(order)), t)
+    return Transpose.make(tuple(order))
 
 
 @function
@@ -528,13 +537,17 @@ def broadcast_to(x: Any, shape: Sequence[int]) -> Tensor:
 def sum_to(x: Any, shape: Sequence[int]) -> Tensor:
     """x summed over the axes along which ``shape`` was broadcast to x's shape."""
     t, wanted = as_tensor(x), tuple(shape)
-    extra = t.ndim - len(wanted)
-    stretched = (
-        i + extra for i, n in enumerate(wanted) if n == 1 != t.shape[i + extra]
-    )
-    axes = (*range(extra), *stretched)
+    axes = _stretched_axes(wanted, t.shape)
     total = sum_(t, axes) if axes else t
     return total if total.shape == wanted else reshape(total, wanted)
+
+
+@lru_cache(maxsize=4096)
+def _stretched_axes(shape: tuple[int, ...], into: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes of ``into`` along which broadcasting repeats ``shape``."""
+    extra = len(into) - len(shape)
+    stretched = (i + extra for i, n in enumerate(shape) if n == 1 != into[i + extra])
+    return (*range(extra), *stretched)
 
 
 @function

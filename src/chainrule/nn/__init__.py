@@ -1,0 +1,14 @@
+"""Networks: modules, layers, initial values, losses, penalties and ready models."""
+
+from chainrule.nn.activations import *
+from chainrule.nn.affine import *
+from chainrule.nn.containers import *
+from chainrule.nn.dropout import *
+from chainrule.nn.init import *
+from chainrule.nn.inputs import *
+from chainrule.nn.losses import *
+from chainrule.nn.module import *
+from chainrule.nn.penalties import *
+from chainrule.nn.shape import *
+from chainrule.nn.summary import *
+from chainrule.nn.zoo import *

@@ -1,0 +1,283 @@
+"""The optimizer: an update rule, the parameters it changes and what it remembers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from chainrule.core.graph import Buffer, Parameter, Tensor, assign, no_grad
+from chainrule.core.spec import FLOAT64, INT64, Spec
+from chainrule.errors import CheckpointError, OptionError, ShapeError, nearest
+from chainrule.optim.rules import RULES, SGD, Rule
+from chainrule.optim.update import Assignments, Update
+
+__all__ = ["Group", "Optimizer", "load_buffers", "matches", "optimizer"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Settings of their own for parameters in one part of the model.
+
+    Args:
+        pattern: a path, and with it all that lies under it; ``*`` matches any text.
+        lr_scale: their learning rate is the optimizer's times this.
+        weight_decay: instead of the rule's; None keeps that one.
+    """
+
+    pattern: str
+    lr_scale: float = 1.0
+    weight_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.lr_scale) and self.lr_scale >= 0):
+            raise OptionError(
+                f"group {self.pattern!r}: lr_scale is out of range",
+                got=self.lr_scale,
+                expected="a finite number of at least 0",
+            )
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a parameter's path is one that the pattern stands for.
+
+    Example:
+        >>> matches("layers.0", "layers.0.weight"), matches("layers.1", "layers.10.b")
+        (True, False)
+        >>> matches("*.bias", "layers.10.bias")
+        True
+    """
+    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")
+
+
+class _Program:
+    """A rule made ready to run."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.shared = {n: Update.make(value) for n, value in rule.shared().items()}
+        numbers = ("lr", *self.shared)
+        self.assignments = Assignments(rule.assignments(), numbers)
+        self.numbers = [n for n in numbers if n in self.assignments.arguments]
+
+    def numbers_for(self, lr: Tensor, t: Tensor, dtype: Any) -> dict[str, Tensor]:
+        """What all weights of one learning rate and dtype have in common in a step."""
+        known = {"lr": lr, "t": t}
+        known |= {name: op.on(known) for name, op in self.shared.items()}
+        return {name: known[name].astype(dtype) for name in self.numbers}
+
+
+_program = lru_cache(maxsize=256)(_Program)  # equal rules share one
+
+
+class _Slot(NamedTuple):
+    """One parameter, how it is updated, and the variables that this writes, by name."""
+
+    path: str
+    parameter: Parameter
+    program: _Program
+    lr_scale: float
+    variables: dict[str, Parameter | Buffer]
+
+
+class Optimizer:
+    """Moves parameters against their gradients by an update rule.
+
+    Weight decay is left to parameters with ``is_penalized``. A parameter that needs no
+    gradient, or has none, stays as it is and so does its state.
+
+    Args:
+        named_parameters: (path, parameter) pairs, as ``model.named_parameters()``.
+        lr: the learning rate; None takes the rule's usual one.
+        rule: what one step does to one weight.
+        groups: settings of parts of the model; of several that match, the first counts.
+
+    Raises:
+        OptionError: for an lr that is negative or not finite, or a group without
+            parameters.
+
+    Example:
+        >>> import chainrule as cr
+        >>> w = cr.Parameter([1.0, -2.0])
+        >>> descent = Optimizer([("w", w)], lr=0.25)
+        >>> for _ in range(3):
+        ...     (w * w).sum().backward()
+        ...     descent.step()
+        ...     descent.zero_grad()
+        >>> w.tolist()
+        [0.125, -0.25]
+    """
+
+    def __init__(
+        self,
+        named_parameters: Iterable[tuple[str, Parameter]],
+        *,
+        lr: float | None = None,
+        rule: Rule | None = None,
+        groups: Sequence[Group] = (),
+    ) -> None:
+        self.rule = rule or SGD()
+        self.groups = tuple(groups)
+        self.lr = Buffer(0.0, FLOAT64, name="lr")
+        """The learning rate, a 0-d float64: an input of each step, never a constant."""
+        self.set_lr(self.rule.usual_lr if lr is None else lr)
+        self.num_steps = Buffer(0, INT64, name="num_steps")
+        self._slots = [self._slot(path, p) for path, p in named_parameters]
+        paths = [slot.path for slot in self._slots]
+        for group in self.groups:
+            if not any(matches(group.pattern, path) for path in paths):
+                near = nearest(group.pattern, paths)
+                raise OptionError(
+                    f"optimizer: group {group.pattern!r} has no parameters",
+                    got=group.pattern,
+                    expected="a path, or the first part of one, of a parameter",
+                    hint=f"did you mean {near!r}?" if near else None,
+                )
+
+    def _slot(self, path: str, parameter: Parameter) -> _Slot:
+        found = (g for g in self.groups if matches(g.pattern, path))
+        group = next(found, Group(path))
+        decay = group.weight_decay
+        if not parameter.is_penalized:
+            decay = 0.0
+        rule = self.rule if decay is None else replace(self.rule, weight_decay=decay)
+        variables: dict[str, Parameter | Buffer] = {"w": parameter}
+        for name in rule.state:
+            zeros = np.zeros_like(parameter.data)
+            variables[name] = Buffer(zeros, name=f"{name}/{path}")
+        return _Slot(path, parameter, _program(rule), group.lr_scale, variables)
+
+    def set_lr(self, value: float) -> None:
+        """Take another learning rate; raises OptionError if negative or not finite."""
+        if not (math.isfinite(value) and value >= 0):
+            raise OptionError(
+                "optimizer: the learning rate is out of range",
+                got=value,
+                expected="a finite number of at least 0",
+            )
+        assign(self.lr, float(value))
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient, by the rule.
+
+        Raises ShapeError, with nothing changed, for a gradient that does not fit.
+        """
+        active = [
+            (slot, slot.parameter.grad)
+            for slot in self._slots
+            if slot.parameter.grad is not None and slot.parameter.requires_grad
+        ]
+        for slot, dw in active:
+            _check_gradient(slot, dw)
+        with no_grad():
+            assign(self.num_steps, self.num_steps + 1)
+            t = self.num_steps.astype(FLOAT64)
+            numbers: dict[Any, dict[str, Tensor]] = {}
+            for (_, parameter, program, lr_scale, variables), dw in active:
+                key = (program, lr_scale, parameter.dtype)
+                if key not in numbers:
+                    lr = self.lr if lr_scale == 1 else self.lr * lr_scale
+                    numbers[key] = program.numbers_for(lr, t, parameter.dtype)
+                program.assignments.run(variables, {**numbers[key], "dw": dw})
+
+    def zero_grad(self) -> None:
+        """Forget all gradients, so that the next backward pass starts from nothing."""
+        for slot in self._slots:
+            slot.parameter.grad = None
+
+    # What has to be kept to go on.
+
+    def named_state(self) -> Iterator[tuple[str, Buffer]]:
+        """(name, buffer) of all that later steps depend on, apart from the weights."""
+        yield "num_steps", self.num_steps
+        yield "lr", self.lr
+        for slot in self._slots:
+            for name, variable in slot.variables.items():
+                if isinstance(variable, Buffer):
+                    yield f"{name}/{slot.path}", variable
+
+    def state(self) -> dict[str, Array]:
+        """Copies of all state by name, for a checkpoint."""
+        return {name: buffer.numpy() for name, buffer in self.named_state()}
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Take up the state of a checkpoint.
+
+        Raises CheckpointError, with nothing changed, if a name, shape or dtype differs.
+        """
+        load_buffers("optimizer", dict(self.named_state()), state)
+
+
+def _check_gradient(slot: _Slot, dw: Tensor) -> None:
+    w = slot.parameter
+    if dw.shape != w.shape or dw.dtype != w.dtype:
+        raise ShapeError(
+            f"optimizer: the gradient of {slot.path} does not fit",
+            got=dw.spec,
+            expected=w.spec,
+        )
+
+
+def load_buffers(
+    owner: str, buffers: Mapping[str, Buffer], state: Mapping[str, Array]
+) -> None:
+    """Copy arrays into the buffers of the same names: all of them, or none.
+
+    Raises CheckpointError if a name, shape or dtype differs.
+    """
+    if odd := sorted(buffers.keys() ^ state.keys()):
+        name = odd[0]
+        raise CheckpointError(
+            f"{owner}: the state is of another optimizer or model",
+            got=f"no {name!r}" if name in buffers else f"{name!r}, unknown here",
+            expected=f"{len(buffers)} entries: those of this {owner}",
+            hint="go on with the settings of the run that wrote it",
+        )
+    for name, buffer in buffers.items():
+        if Spec.of(state[name]) != buffer.spec:
+            raise CheckpointError(
+                f"{owner}: {name!r} does not fit",
+                got=Spec.of(state[name]),
+                expected=buffer.spec,
+            )
+    for name, buffer in buffers.items():
+        assign(buffer, state[name])
+
+
+def optimizer(
+    name: str,
+    named_parameters: Iterable[tuple[str, Parameter]],
+    *,
+    lr: float | None = None,
+    groups: Sequence[Group] = (),
+    **settings: float,
+) -> Optimizer:
+    """The optimizer with the update rule of that name.
+
+    Names: sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw. Further settings are
+    the rule's own: ``momentum``, ``beta1``, ``weight_decay`` ...
+
+    Raises OptionError for an unknown name or setting, or a value out of its range.
+
+    Example:
+        >>> import chainrule as cr
+        >>> w = cr.Parameter([1.0])
+        >>> optimizer("momentum", [("w", w)], lr=0.1, momentum=0.8).rule
+        Momentum(weight_decay=0.0, momentum=0.8)
+    """
+    if name not in RULES:
+        raise OptionError.unknown("optimizer", name, RULES)
+    rule = RULES[name]
+    known = [field.name for field in fields(rule)]
+    for setting in settings:
+        if setting not in known:
+            raise OptionError.unknown(
+                f"setting of {name}", setting, [*known, "lr", "groups"]
+            )
+    return Optimizer(named_parameters, lr=lr, rule=rule(**settings), groups=groups)

@@ -1,0 +1,43 @@
+"""Tasks: data, model, loss, scores and report, as one thing that a user asks for."""
+
+from chainrule.tasks.fit import evaluate, fit
+from chainrule.tasks.predictor import Prediction, Predictor, load
+from chainrule.tasks.run import (
+    Job,
+    Run,
+    evaluate_run,
+    list_runs,
+    prepare,
+    read_settings,
+    resolve,
+    resume,
+    take_weights,
+    train,
+)
+from chainrule.tasks.settings import Settings
+from chainrule.tasks.task import TASKS, Classify, Label, Regress, Task, make_task
+
+__all__ = [
+    "TASKS",
+    "Classify",
+    "Job",
+    "Label",
+    "Prediction",
+    "Predictor",
+    "Regress",
+    "Run",
+    "Settings",
+    "Task",
+    "evaluate",
+    "evaluate_run",
+    "fit",
+    "list_runs",
+    "load",
+    "make_task",
+    "prepare",
+    "read_settings",
+    "resolve",
+    "resume",
+    "take_weights",
+    "train",
+]

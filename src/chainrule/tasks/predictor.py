@@ -1,0 +1,206 @@
+"""A trained model that needs nothing but its own file: pictures in, answers out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule import data, nn
+from chainrule.core.graph import as_tensor, no_grad
+from chainrule.errors import CheckpointError, ShapeError
+from chainrule.tasks.architecture import Architecture
+from chainrule.tasks.task import Task, make_task
+from chainrule.training.checkpoint import read_tensors, write_tensors
+
+__all__ = ["Prediction", "Predictor", "load"]
+
+Array = np.ndarray[Any, Any]
+
+MODEL_FILE = "model.safetensors"
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one picture; the field of its task is filled.
+
+    ``classes`` are (name, probability), the likeliest first; ``labels`` those with a
+    probability above one half; ``values`` the predicted numbers by name.
+    """
+
+    file: str | None
+    classes: list[tuple[str, float]] = field(default_factory=list)
+    labels: list[tuple[str, float]] = field(default_factory=list)
+    values: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The file and the filled field, for JSON."""
+        filled = {k: v for k, v in dataclasses.asdict(self).items() if v or k == "file"}
+        return filled
+
+
+class Predictor:
+    """A model with its preprocessing, sizes and names.
+
+    Args:
+        model: the network, statistics included.
+        architecture: how the network is built.
+        task: how its outputs are read.
+        pixels: "picture" if inputs are pictures of 0 to 255, "vector" if numbers.
+
+    Example:
+        >>> import chainrule as cr
+        >>> digits = cr.data.load()
+        >>> model = cr.fit(digits.train, epochs=1, hidden=(16,), seed=0)
+        >>> len(model.predict(digits.test.read(np.array([0]))[0]).classes)
+        5
+    """
+
+    def __init__(self, model: nn.Module, architecture: Architecture, task: Task) -> None:
+        self.model = model.eval()
+        self.architecture = architecture
+        self.task = task
+
+    # Predicting.
+
+    def outputs(self, inputs: Array) -> Array:
+        """Raw outputs of the network for a batch of inputs of its own shape."""
+        if inputs.shape[1:] != self.architecture.input_shape:
+            raise ShapeError(
+                "predict: inputs of another shape than the model was trained on",
+                got=f"{inputs.dtype.name}{list(inputs.shape)}",
+                expected=f"(n, {', '.join(map(str, self.architecture.input_shape))})",
+            )
+        self.model.eval()
+        with no_grad(), np.errstate(all="ignore"):
+            return self.model(as_tensor(inputs)).numpy()
+
+    def dataset_outputs(
+        self, dataset: data.Dataset, *, tta: int = 0, augment: str = ""
+    ) -> Array:
+        """Outputs for a whole data set, read in batches.
+
+        With ``tta`` > 0 the outputs are averaged over the pictures and that many copies
+        of them, changed by ``augment`` (test-time augmentation).
+        """
+        parts = []
+        transform = data.parse(augment) if tta else None
+        for start in range(0, len(dataset), EVALUATION_BATCH):
+            indices = np.arange(start, min(start + EVALUATION_BATCH, len(dataset)))
+            inputs = dataset.read(indices)
+            total = self.outputs(inputs)
+            for copy in range(tta):
+                assert transform is not None
+                changed = transform(inputs, data.Keys(seed=0, epoch=copy, indices=indices))
+                total = total + self.outputs(changed)
+            parts.append(total / (1 + tta))
+        return np.concatenate(parts)
+
+    def predict(
+        self,
+        picture: str | os.PathLike[str] | Array,
+        *,
+        crop: Sequence[int] | None = None,
+        top: int = 5,
+    ) -> Prediction:
+        """What the model says of one picture.
+
+        Args:
+            picture: a file, or an array (h, w), (h, w, c) of 0 to 255, or the vector
+                that the model was trained on.
+            crop: x, y, width, height of the part to look at, in pixels.
+            top: how many classes to name.
+        """
+        shape = self.architecture.input_shape
+        file = None
+        if isinstance(picture, (str, os.PathLike)):
+            file = os.fspath(picture)
+        if file is None and np.asarray(picture).shape == shape and crop is None:
+            inputs = np.asarray(picture)
+        elif len(shape) == 3:
+            inputs = data.read_picture(picture, shape[:2], shape[2], crop=crop)
+        else:
+            inputs = np.asarray(picture, np.float32)
+        return self.read(self.outputs(inputs[None])[0], file, top)
+
+    def predict_files(
+        self,
+        files: Iterable[str | os.PathLike[str]],
+        *,
+        crop: Sequence[int] | None = None,
+        top: int = 5,
+    ) -> Iterator[Prediction]:
+        """Predictions for pictures and for the pictures inside folders, in order."""
+        for name in files:
+            for file in data.list_pictures(name) if Path(name).is_dir() else [name]:
+                yield self.predict(file, crop=crop, top=top)
+
+    def read(self, output: Array, file: str | None = None, top: int = 5) -> Prediction:
+        """One row of outputs as a person reads it."""
+        numbers = self.task.probabilities(output[None])[0]
+        pairs = [(n, float(v)) for n, v in zip(self.task.names, numbers, strict=True)]
+        if self.task.name == "regress":
+            return Prediction(file, values=dict(pairs))
+        ranked = sorted(pairs, key=lambda pair: -pair[1])
+        if self.task.name == "label":
+            return Prediction(file, labels=[p for p in ranked if p[1] > 0.5])
+        return Prediction(file, classes=ranked[:top])
+
+    def evaluate(
+        self, dataset: data.Dataset, *, tta: int = 0, augment: str = ""
+    ) -> dict[str, Any]:
+        """Loss and scores on a data set, JSON-able."""
+        outputs = self.dataset_outputs(dataset, tta=tta, augment=augment)
+        scores = self.task.evaluate(outputs, dataset.targets)
+        return {"task": self.task.name, **scores, "num_examples": len(dataset)}
+
+    # The file.
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model file: weights, architecture, preprocessing and names."""
+        metadata = {
+            "kind": "model",
+            "architecture": self.architecture.to_json(),
+            "task": self.task.name,
+            "loss": self.task.loss_name,
+            "label_smoothing": repr(self.task.label_smoothing),
+            "scale": json.dumps(getattr(self.task, "scale", ())),
+            "names": json.dumps(self.task.names),
+        }
+        write_tensors(path, self.model.state(), metadata)
+
+
+def load(path: str | os.PathLike[str]) -> Predictor:
+    """The model of a run folder or of a model file.
+
+    Raises:
+        FileError: if there is none.
+        CheckpointError: if it is damaged, or written by a newer chainrule.
+    """
+    file = Path(path) / MODEL_FILE if Path(path).is_dir() else Path(path)
+    tensors, metadata = read_tensors(file, kind="model")
+    try:
+        architecture = Architecture.from_json(metadata["architecture"])
+        task = make_task(
+            metadata["task"],
+            tuple(json.loads(metadata["names"])),
+            metadata["loss"],
+            float(metadata["label_smoothing"]),
+            tuple(json.loads(metadata["scale"])),
+        )
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{file} lacks what a model file says of itself",
+            got=error,
+            expected="architecture, task, loss and names in its metadata",
+        ) from None
+    model = architecture.build()
+    model.load_state(tensors)
+    return Predictor(model, architecture, task)

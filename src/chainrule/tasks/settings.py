@@ -1,0 +1,237 @@
+"""Everything that a run depends on, as plain data: the command line's options."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chainrule.errors import FileError, OptionError
+from chainrule.files import write_atomically
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of one training run; equal settings give equal bits.
+
+    None means "what the task, the data and the model call for"; ``tasks.prepare`` fills
+    those in, so that the settings written beside a run repeat it exactly.
+
+    Example:
+        >>> Settings(hidden=(100, 50), epochs=3).to_toml().splitlines()[:2]
+        ['task = "classify"', 'model = "mlp"']
+    """
+
+    data: str | None = None
+    """A folder, archive or file, or the name of a known data set; None: the digits."""
+    task: str = "classify"
+    labels: str | None = None
+    """A CSV table of file, label(s) or numbers, for pictures that lie in ``data``."""
+    size: tuple[int, ...] | None = None
+    """Height and width to which pictures are resized; None: the data's own."""
+    channels: int | None = None
+    unreadable: str = "list"
+    group_by: str | None = None
+    validation: float = 0.1
+    test: float = 0.2
+
+    model: str = "mlp"
+    hidden: tuple[int, ...] = (256,)
+    activation: str = "relu"
+    dropout: float = 0.0
+    init: str | None = None
+    """Weights of another run to start from."""
+    freeze: tuple[str, ...] = ()
+    """Paths in the model whose parameters stay as they are."""
+
+    loss: str | None = None
+    label_smoothing: float | None = None
+    """Share of each label given to all classes; None: 0.1 for networks with softmax."""
+    l2: float = 0.0
+    l1: float = 0.0
+
+    optimizer: str = "adam"
+    lr: float | None = None
+    lr_scale: tuple[str, ...] = ()
+    """PATH=FACTOR: a learning rate of its own for a part of the model."""
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    clip_norm: float | None = None
+    average: float | None = None
+    """Decay of a moving average of the weights, which is then what is evaluated."""
+
+    batch_size: int = 64
+    accumulate: int = 1
+    """Minibatches whose gradients are averaged for one update."""
+    epochs: int | None = None
+    patience: int | None = None
+    """Epochs without a better validation score before training stops."""
+    augment: str = ""
+    mixup: float = 0.0
+    tta: int = 0
+    """Augmented copies over which an evaluation averages; 0: the picture alone."""
+
+    seed: int = 0
+    out: str | None = None
+    checkpoint_every_s: float = 60.0
+    blas_threads: int | None = None
+
+    def replace(self, **changes: Any) -> Settings:
+        """These settings with some changed; raises OptionError for an unknown name."""
+        known = {f.name for f in dataclasses.fields(self)}
+        for name in changes:
+            if name not in known:
+                raise OptionError.unknown("option", name, known)
+        return Settings.checked(dataclasses.asdict(self) | changes)
+
+    @staticmethod
+    def checked(values: dict[str, Any]) -> Settings:
+        """Settings from untyped values, such as a TOML file's.
+
+        Raises OptionError for an unknown name or a value of the wrong kind.
+        """
+        hints = typing.get_type_hints(Settings)
+        checked = {}
+        for name, value in values.items():
+            if name not in hints:
+                raise OptionError.unknown("option", name, hints)
+            checked[name] = _check_value(name, value, hints[name])
+        settings = Settings(**checked)
+        _check_ranges(settings)
+        return settings
+
+    @staticmethod
+    def from_toml(path: str | os.PathLike[str]) -> Settings:
+        """Settings from a file; raises FileError or OptionError."""
+        return Settings.checked(read_toml(path))
+
+    def to_toml(self) -> str:
+        """The settings as a TOML file's text; options that are None are left out."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        ordered = ["task", "model", *(n for n in values if n not in ("task", "model"))]
+        return "".join(
+            f"{name} = {_toml_value(values[name])}\n"
+            for name in ordered
+            if values[name] is not None
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the settings as TOML, whole or not at all."""
+        write_atomically(path, self.to_toml())
+
+    def command(self) -> str:
+        """The command line that repeats the run."""
+        import shlex
+
+        words = ["chainrule", "train"]
+        if self.data is not None:
+            words.append(self.data)
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if f.name in ("data", "out") or value is None or value == f.default:
+                continue
+            option = "--" + f.name.replace("_", "-")
+            if f.name in ("freeze", "lr_scale"):
+                for part in value:
+                    words += [option, part]
+            elif isinstance(value, tuple):
+                words += [option, ",".join(map(str, value))]
+            else:
+                words += [option, str(value)]
+        return shlex.join(words)
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A TOML file's values; raises FileError if missing and OptionError if malformed."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(
+            f"cannot read settings from {path}", got=error, expected="a TOML file"
+        ) from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise OptionError(
+            f"{path} is not valid TOML", got=error, expected='lines such as: lr = 0.001'
+        ) from None
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    # A JSON string is a TOML basic string.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _check_value(name: str, value: Any, hint: Any) -> Any:
+    """The value in the type that the option has."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    (wanted,) = (o for o in options if o is not type(None))
+    if typing.get_origin(wanted) is tuple:
+        inner = typing.get_args(wanted)[0]
+        if isinstance(value, (list, tuple)):
+            return tuple(_check_value(name, v, inner) for v in value)
+    elif wanted is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
+        return value
+    raise OptionError(
+        f"option {name}: wrong kind of value",
+        got=repr(value),
+        expected=str(getattr(wanted, "__name__", wanted)),
+    )
+
+
+def _check_ranges(settings: Settings) -> None:
+    """Raise OptionError for a number outside its range."""
+    at_least = {
+        "batch_size": 1, "accumulate": 1, "epochs": 0, "patience": 1, "l2": 0, "l1": 0,
+        "lr": 0, "weight_decay": 0, "mixup": 0, "tta": 0, "clip_norm": 0, "seed": 0,
+        "checkpoint_every_s": 0, "blas_threads": 1,
+    }  # fmt: skip
+    for name, low in at_least.items():
+        value = getattr(settings, name)
+        if value is not None and not (value >= low and value < float("inf")):
+            raise OptionError(
+                f"option {name}: out of range", got=value, expected=f"at least {low}"
+            )
+    for name in ("dropout", "label_smoothing", "validation", "test", "average"):
+        value = getattr(settings, name)
+        if value is not None and not 0 <= value < 1:
+            raise OptionError(
+                f"option {name}: out of range", got=value, expected="0 ≤ value < 1"
+            )
+    if settings.channels not in (None, 1, 3):
+        raise OptionError(
+            "option channels: out of range", got=settings.channels, expected="1 or 3"
+        )
+    if any(n < 1 for n in settings.hidden):
+        raise OptionError(
+            "option hidden: a layer without units",
+            got=",".join(map(str, settings.hidden)),
+            expected="numbers of at least 1, such as 100,50",
+        )
+    if settings.size is not None and (len(settings.size) != 2 or min(settings.size) < 1):
+        raise OptionError(
+            "option size: not a picture's size",
+            got=settings.size,
+            expected="height,width such as 32,32",
+        )
+
+
+__all__ += ["read_toml"]

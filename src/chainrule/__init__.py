@@ -24,11 +24,49 @@ from chainrule.ops import *
 
 if TYPE_CHECKING:
     from chainrule import autodiff, data, nn, optim, tasks, training
+    from chainrule.autodiff import (
+        check_gradients,
+        compare_derivatives,
+        difference_table,
+        grad,
+        hessian,
+        hvp,
+        jacobian,
+        jvp,
+        numerical_gradient,
+        per_example_gradients,
+        symbolic_derivative,
+        symbolic_gradient,
+        value_and_grad,
+        vjp,
+    )
+    from chainrule.core.gate import Gate
+    from chainrule.core.trace import Graph
+    from chainrule.nn import manual_seed
     from chainrule.tasks import Settings, evaluate, fit, load, resume, train
 
 # Loaded on first use: importing chainrule costs little more than importing NumPy.
 _MODULES = ("autodiff", "data", "nn", "optim", "tasks", "training")
 _FROM = {
+    "autodiff": (
+        "check_gradients",
+        "compare_derivatives",
+        "difference_table",
+        "grad",
+        "hessian",
+        "hvp",
+        "jacobian",
+        "jvp",
+        "numerical_gradient",
+        "per_example_gradients",
+        "symbolic_derivative",
+        "symbolic_gradient",
+        "value_and_grad",
+        "vjp",
+    ),
+    "core.gate": ("Gate",),
+    "core.trace": ("Graph",),
+    "nn": ("manual_seed",),
     "tasks": ("Settings", "evaluate", "fit", "load", "resume", "train"),
 }
 _LAZY = {name: module for module, names in _FROM.items() for name in names}

@@ -82,7 +82,8 @@ _new = object.__new__
 class Op(ABC):
     """What every operation states: its settings are fields, its rules are methods.
 
-    Subclasses are frozen dataclasses, so that an op is hashable and comparable.
+    Ops with settings are frozen dataclasses, hence hashable and comparable; ``make``
+    gives one shared object for equal settings, and so for an op without any.
     ``spec`` gives the result's shape and dtype before any arithmetic, ``compute`` its
     value in NumPy, ``gradient`` the chain rule in terms of other ops.
     """
@@ -97,6 +98,13 @@ class Op(ABC):
     def make(cls, *settings: Any) -> Self:
         """The op with these settings; equal settings share one object and its plans."""
         return _make(cls, *settings)
+
+    def prepare(self) -> None:
+        """What is worked out once for the shared object, when ``make`` builds it."""
+        object.__setattr__(self, "plans", {})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
     def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
         """The dtypes in which the op takes its inputs; they are cast when they differ."""
@@ -131,7 +139,7 @@ class Op(ABC):
 @lru_cache(maxsize=4096, typed=True)
 def _make(cls: type[Op], *settings: Any) -> Any:
     op = cls(*settings)
-    object.__setattr__(op, "plans", {})
+    op.prepare()
     return op
 
 

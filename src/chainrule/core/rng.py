@@ -9,7 +9,6 @@ SC 2011. The known-answer vectors of its reference implementation are in the tes
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,8 @@ def stream_key(seed: int, name: str) -> tuple[int, int]:
 
     A cryptographic hash keeps streams of neighbouring seeds and names unrelated.
     """
+    import hashlib  # loads OpenSSL, which programs without randomness never need
+
     digest = hashlib.blake2b(f"{int(seed)}:{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
 

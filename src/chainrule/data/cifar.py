@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.data.archives import decompressed_tar
 from chainrule.data.dataset import Array, ArrayDataset, Dataset
-from chainrule.data.files import decompressed_tar
 from chainrule.errors import DataError, FileError
 
 __all__ = ["is_cifar", "read_cifar"]

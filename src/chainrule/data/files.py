@@ -6,43 +6,33 @@ one file of the cache folder on first use. Nothing is ever extracted under its o
 
 from __future__ import annotations
 
-import bz2
-import errno
-import gzip
 import hashlib
 import json
-import lzma
 import os
 import shutil
 import tarfile
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from chainrule.data.archives import (
+    checked_member,
+    decompressed_tar,
+    is_compressed,
+    reading_archive,
+)
 from chainrule.data.pictures import is_picture_name
 from chainrule.data.places import cache_folder, write_whole
-from chainrule.errors import ChainruleError, DataError, FileError
+from chainrule.errors import DataError, FileError
 
-__all__ = [
-    "PictureFiles",
-    "SomeFiles",
-    "checked_member",
-    "decompressed_tar",
-    "is_archive",
-    "open_files",
-    "reading_archive",
-]
+__all__ = ["PictureFiles", "SomeFiles", "open_files"]
 
 MAX_PICTURE_BYTES = 1 << 29
 _MAX_DEPTH = 8
-_MAX_PADDING_BYTES = 1 << 24
-_DECOMPRESSORS = {b"\x1f\x8b": gzip, b"\xfd7zXZ\0": lzma, b"BZh": bz2}
 _LITTER = ("__MACOSX", "Thumbs.db")
 
 
@@ -75,15 +65,6 @@ class PictureFiles(ABC):
     def where(self, number: int) -> str:
         """How messages call one file."""
         return f"{self.place}: {self.names[number]}"
-
-
-def is_archive(path: Path) -> bool:
-    """Whether a file's name is that of an archive."""
-    name = path.name.lower()
-    return name.endswith((".zip", ".tar", ".tgz", ".txz", ".tbz2")) or (
-        path.suffix.lower() in (".gz", ".xz", ".bz2")
-        and Path(path.stem).suffix.lower() == ".tar"
-    )
 
 
 def open_files(path: Path) -> PictureFiles:
@@ -216,9 +197,9 @@ class SomeFiles(PictureFiles):
 
 
 def _open_tar(path: Path) -> PictureFiles:
+    if is_compressed(path):
+        return _unpacked(path)
     with reading_archive(path), path.open("rb") as file:
-        if file.read(6).startswith(tuple(_DECOMPRESSORS)):
-            return _unpacked(path)
         spans: dict[str, tuple[int, int]] = {}
         folders: list[str] = []
         with tarfile.open(path, "r:") as archive:
@@ -299,78 +280,6 @@ def _walk_tar(
             folders.append(name)
         elif member.isreg() and _is_wanted(name):
             yield name, member
-
-
-@contextmanager
-def decompressed_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    """A compressed tar to be read once, front to back; its end is checked too."""
-    with reading_archive(path):
-        magic = path.open("rb").read(6)
-        module = next(
-            (m for k, m in _DECOMPRESSORS.items() if magic.startswith(k)), None
-        )
-        if module is None:
-            raise tarfile.ReadError("neither gzip nor xz nor bzip2")
-        # The modules' own readers notice a cut stream; tarfile's would not.
-        with module.open(path) as stream:
-            with tarfile.open(fileobj=stream, mode="r|") as archive:
-                yield archive
-            for _ in range(_MAX_PADDING_BYTES >> 16):
-                if not stream.read(1 << 16):
-                    break
-
-
-def checked_member(name: str, path: Path) -> str:
-    """A member's name as a relative path; DataError where it leaves its folder."""
-    pure = PurePosixPath(name.replace("\\", "/"))
-    has_drive = bool(pure.parts) and ":" in pure.parts[0]
-    if pure.is_absolute() or ".." in pure.parts or has_drive:
-        raise DataError(
-            f"{str(path)!r} has a member that climbs out of its folder",
-            got=repr(name),
-            expected="names below the archive's own folder",
-            hint="do not trust this archive",
-        )
-    return pure.as_posix()
-
-
-@contextmanager
-def reading_archive(path: Path, member: str = "") -> Iterator[None]:
-    """Turn what zipfile, tarfile and the decompressors raise into one error."""
-    try:
-        yield
-    except ChainruleError:
-        raise
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise  # the cache's disk, not the archive, and its writer says so
-        if error.errno is not None:
-            raise FileError(
-                f"cannot read {str(path)!r}",
-                got=error.strerror,
-                expected="an archive that can be read",
-            ) from error
-        raise _damaged(path, member, error) from error
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        lzma.LZMAError,
-        zlib.error,
-        EOFError,
-        ValueError,
-        RuntimeError,  # zipfile: a member is encrypted
-    ) as error:
-        raise _damaged(path, member, error) from error
-
-
-def _damaged(path: Path, member: str, error: Exception) -> DataError:
-    reason = str(error) or type(error).__name__
-    return DataError(
-        f"{str(path)!r} is damaged or cut short",
-        got=f"{member}: {reason}" if member else reason,
-        expected="a whole zip, tar, tar.gz, tar.bz2 or tar.xz archive",
-        hint="fetch or make the archive again",
-    )
 
 
 def _is_wanted(name: str) -> bool:

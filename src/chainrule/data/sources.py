@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from chainrule.data.archives import is_archive
 from chainrule.data.cifar import is_cifar, read_cifar
 from chainrule.data.dataset import ArrayDataset, Dataset
 from chainrule.data.download import KNOWN, fetch, locate
-from chainrule.data.files import is_archive
 from chainrule.data.folders import read_class_folders
 from chainrule.data.idx import is_idx, read_idx_folder
 from chainrule.data.images import UNREADABLE

@@ -31,7 +31,6 @@ _GELU_CUBIC = 0.044715
 
 
 @register
-@dataclass(frozen=True)
 class Tanh(FloatOp):
     name = "tanh"
     pattern = "scales: dy·(1 - y²), almost 0 where |x| is large"
@@ -44,7 +43,6 @@ class Tanh(FloatOp):
 
 
 @register
-@dataclass(frozen=True)
 class Sigmoid(FloatOp):
     name = "sigmoid"
     pattern = "scales: dy·y·(1 - y), at most a quarter of dy"
@@ -57,7 +55,6 @@ class Sigmoid(FloatOp):
 
 
 @register
-@dataclass(frozen=True)
 class ReLU(FloatOp):
     """max(x, 0); its derivative at 0 is taken as 0."""
 
@@ -102,7 +99,6 @@ class ELU(FloatOp):
 
 
 @register
-@dataclass(frozen=True)
 class Softplus(FloatOp):
     """log(1 + exp(x)), written so that neither end overflows."""
 
@@ -117,7 +113,6 @@ class Softplus(FloatOp):
 
 
 @register
-@dataclass(frozen=True)
 class GELU(FloatOp):
     """x·Φ(x) with the normal distribution function Φ."""
 

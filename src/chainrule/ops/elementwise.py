@@ -85,7 +85,8 @@ class ElementwiseOp(Op):
         """The op on one element."""
         raise NotImplementedError
 
-    def __post_init__(self) -> None:
+    def prepare(self) -> None:
+        super().prepare()
         if type(self).compute is ElementwiseOp.compute:
             reading = scalar.numpy_function(self.name, self.arguments, self.expression)
             # On the instance, so that a call reaches NumPy without a detour.
@@ -132,7 +133,6 @@ class FloatOp(ElementwiseOp):
 
 
 @register
-@dataclass(frozen=True)
 class Add(ElementwiseOp):
     name = "add"
     pattern = "distributes: every operand receives dy unchanged"
@@ -145,7 +145,6 @@ class Add(ElementwiseOp):
 
 
 @register
-@dataclass(frozen=True)
 class Subtract(ElementwiseOp):
     name = "subtract"
     pattern = "distributes: dy to the first operand, -dy to the second"
@@ -158,7 +157,6 @@ class Subtract(ElementwiseOp):
 
 
 @register
-@dataclass(frozen=True)
 class Multiply(ElementwiseOp):
     name = "multiply"
     pattern = "switches: each operand receives dy times the other operand"
@@ -171,7 +169,6 @@ class Multiply(ElementwiseOp):
 
 
 @register
-@dataclass(frozen=True)
 class Divide(FloatOp):
     name = "divide"
     pattern = "scales: dy/b to the numerator, -dy·(a/b)/b to the denominator"
@@ -184,7 +181,6 @@ class Divide(FloatOp):
 
 
 @register
-@dataclass(frozen=True)
 class Negative(ElementwiseOp):
     name = "negative"
     pattern = "scales: dy times -1"
@@ -197,7 +193,6 @@ class Negative(ElementwiseOp):
 
 
 @register
-@dataclass(frozen=True)
 class Power(FloatOp):
     """x^y for two tensors; ∂/∂y is 0 where x = 0 and y ≥ 0, its one-sided limit."""
 
@@ -247,7 +242,6 @@ class PowerConstant(ElementwiseOp):
 
 
 @register
-@dataclass(frozen=True)
 class Absolute(ElementwiseOp):
     """|x|; its derivative at 0 is taken as 0."""
 
@@ -262,7 +256,6 @@ class Absolute(ElementwiseOp):
 
 
 @register
-@dataclass(frozen=True)
 class Sign(ElementwiseOp):
     name = "sign"
     pattern = "blocks: a step has derivative 0"
@@ -275,7 +268,6 @@ class Sign(ElementwiseOp):
 
 
 @register
-@dataclass(frozen=True)
 class Floor(FloatOp):
     name = "floor"
     pattern = "blocks: a step has derivative 0"
@@ -291,7 +283,6 @@ class Floor(FloatOp):
 
 
 @register
-@dataclass(frozen=True)
 class Exp(FloatOp):
     name = "exp"
     pattern = "scales: dy times the output"
@@ -304,7 +295,6 @@ class Exp(FloatOp):
 
 
 @register
-@dataclass(frozen=True)
 class Expm1(FloatOp):
     """exp(x) - 1, exact near 0."""
 
@@ -319,7 +309,6 @@ class Expm1(FloatOp):
 
 
 @register
-@dataclass(frozen=True)
 class Log(FloatOp):
     name = "log"
     pattern = "scales: dy / x"
@@ -332,7 +321,6 @@ class Log(FloatOp):
 
 
 @register
-@dataclass(frozen=True)
 class Log1p(FloatOp):
     """log(1 + x), exact near 0."""
 
@@ -347,7 +335,6 @@ class Log1p(FloatOp):
 
 
 @register
-@dataclass(frozen=True)
 class Sqrt(FloatOp):
     name = "sqrt"
     pattern = "scales: dy / (2·√x)"
@@ -360,7 +347,6 @@ class Sqrt(FloatOp):
 
 
 @register
-@dataclass(frozen=True)
 class Sin(FloatOp):
     name = "sin"
     pattern = "scales: dy·cos(x)"
@@ -373,7 +359,6 @@ class Sin(FloatOp):
 
 
 @register
-@dataclass(frozen=True)
 class Cos(FloatOp):
     name = "cos"
     pattern = "scales: -dy·sin(x)"
@@ -386,7 +371,6 @@ class Cos(FloatOp):
 
 
 @register
-@dataclass(frozen=True)
 class Erf(FloatOp):
     """The error function 2/√π ∫₀ˣ exp(-t²) dt."""
 
@@ -404,7 +388,6 @@ class Erf(FloatOp):
 
 
 @register
-@dataclass(frozen=True)
 class Maximum(ElementwiseOp):
     """The larger of two; at a tie each receives half of the gradient. NaN wins."""
 
@@ -419,7 +402,6 @@ class Maximum(ElementwiseOp):
 
 
 @register
-@dataclass(frozen=True)
 class Minimum(ElementwiseOp):
     """The smaller of two; at a tie each receives half of the gradient. NaN wins."""
 
@@ -456,7 +438,6 @@ class Clip(ElementwiseOp):
 
 
 @register
-@dataclass(frozen=True)
 class Where(ElementwiseOp):
     name = "where"
     pattern = "routes: dy to the operand that was chosen"
@@ -499,37 +480,31 @@ class Comparison(ElementwiseOp):
 
 
 @register
-@dataclass(frozen=True)
 class Equal(Comparison):
     name = "equal"
 
 
 @register
-@dataclass(frozen=True)
 class NotEqual(Comparison):
     name = "not_equal"
 
 
 @register
-@dataclass(frozen=True)
 class Less(Comparison):
     name = "less"
 
 
 @register
-@dataclass(frozen=True)
 class LessEqual(Comparison):
     name = "less_equal"
 
 
 @register
-@dataclass(frozen=True)
 class Greater(Comparison):
     name = "greater"
 
 
 @register
-@dataclass(frozen=True)
 class GreaterEqual(Comparison):
     name = "greater_equal"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ __all__ = ["matmul"]
 
 
 @register
-@dataclass(frozen=True)
 class MatMul(Op):
     """y = a @ b over the last two axes; leading axes are batches and broadcast."""
 

@@ -91,7 +91,6 @@ class Reduction(Op):
 
 
 @register
-@dataclass(frozen=True)
 class Sum(Reduction):
     name = "sum"
     pattern = "distributes: every element receives dy"
@@ -104,7 +103,6 @@ class Sum(Reduction):
 
 
 @register
-@dataclass(frozen=True)
 class Mean(Reduction):
     name = "mean"
     pattern = "distributes: every element receives dy / n"
@@ -137,7 +135,6 @@ class Extremum(Reduction):
 
 
 @register
-@dataclass(frozen=True)
 class Max(Extremum):
     name = "max"
     pattern = "routes: dy to the largest element"
@@ -147,7 +144,6 @@ class Max(Extremum):
 
 
 @register
-@dataclass(frozen=True)
 class Min(Extremum):
     name = "min"
     pattern = "routes: dy to the smallest element"
@@ -157,7 +153,6 @@ class Min(Extremum):
 
 
 @register
-@dataclass(frozen=True)
 class LogSumExp(Reduction):
     """log Σ exp(x), with the largest element taken out so that nothing overflows."""
 
@@ -208,7 +203,6 @@ class AlongAxis(Op):
 
 
 @register
-@dataclass(frozen=True)
 class Softmax(AlongAxis):
     name = "softmax"
     pattern = "competes: y·(dy - Σ y·dy), the components sum to 0"
@@ -224,7 +218,6 @@ class Softmax(AlongAxis):
 
 
 @register
-@dataclass(frozen=True)
 class LogSoftmax(AlongAxis):
     name = "log_softmax"
     pattern = "competes: dy - softmax(x)·Σ dy"
@@ -255,7 +248,6 @@ class ArgExtremum(AlongAxis):
 
 
 @register
-@dataclass(frozen=True)
 class ArgMax(ArgExtremum):
     name = "argmax"
 
@@ -264,7 +256,6 @@ class ArgMax(ArgExtremum):
 
 
 @register
-@dataclass(frozen=True)
 class ArgMin(ArgExtremum):
     name = "argmin"
 

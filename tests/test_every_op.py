@@ -97,6 +97,8 @@ SAMPLES: dict[str, list[Sample]] = {
     )
     + samples(shape.Concatenate.make(0), (spaced(3), positive(2))),
     "cos": samples(elementwise.Cos.make(), *ANY),
+    "cumsum": samples(reduce.CumSum.make(1), spaced(3, 4), spaced(2, 0, 1))
+    + samples(reduce.CumSum.make(0), spaced(7)),
     "divide": samples(elementwise.Divide.make(), *PAIRS),
     "dropout_mask": samples(
         random.DropoutMask.make(0.5), (spaced(5, 7), ints(2, below=9), ints(below=9))
@@ -220,9 +222,7 @@ CASES = [
     for name, rows in SAMPLES.items()
     for i, s in enumerate(rows)
 ]
-ELEMENTWISE = [
-    case for case in CASES if isinstance(case.values[0].op, ElementwiseOp)
-]
+ELEMENTWISE = [case for case in CASES if isinstance(case.values[0].op, ElementwiseOp)]
 NAMES = sorted(OPS)
 
 
@@ -330,7 +330,9 @@ def test_first_derivatives_agree_with_central_differences(sample):
             weighted(sample.op, moved(sample, by, h), weights_of(sample)).item()
             for h in (STEP, -STEP)
         )
-        along = [v for v, a in zip(by, sample.inputs, strict=True) if a.dtype.kind == "f"]
+        along = [
+            v for v, a in zip(by, sample.inputs, strict=True) if a.dtype.kind == "f"
+        ]
         expected = sum((g.data * v).sum() for g, v in zip(local, along, strict=True))
         assert (ahead - behind) / (2 * STEP) == pytest.approx(
             expected, rel=1e-6, abs=1e-7
@@ -377,8 +379,8 @@ def test_the_gradients_of_a_reused_input_add_up(sample):
 
 @pytest.mark.parametrize("name", [n for n in SAMPLES if len(SAMPLES[n][0].inputs) == 2])
 def test_one_tensor_in_both_places_receives_both_gradients(name):
-    op, (a, b) = SAMPLES[name][0].op, SAMPLES[name][0].inputs
-    if "f" != b.dtype.kind or name in ("concatenate",):
+    op, (_, b) = SAMPLES[name][0].op, SAMPLES[name][0].inputs
+    if b.dtype.kind != "f" or name in ("concatenate",):
         pytest.skip("its operands are not alike")
     point = positive(3, 3)
     x = cr.Tensor(point, requires_grad=True)
@@ -481,7 +483,16 @@ def test_an_elementwise_op_prints_as_a_formula(sample):
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 1e30, -1e30, 1e-30, math.inf, -math.inf, math.nan]
 # NumPy itself reports inf - inf, 0·inf and overflow of these, as it does for arrays.
-ARITHMETIC = {"add", "subtract", "multiply", "matmul", "sum", "mean", "index_add"}
+ARITHMETIC = {
+    "add",
+    "subtract",
+    "multiply",
+    "matmul",
+    "sum",
+    "mean",
+    "index_add",
+    "cumsum",
+}
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -575,7 +586,9 @@ def test_a_nan_makes_the_reduction_nan(name):
     assert np.isnan(FUNCTIONS[name](x).data).all()
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu", "abs", "sign", "softplus"])
+@pytest.mark.parametrize(
+    "name", ["relu", "leaky_relu", "elu", "abs", "sign", "softplus"]
+)
 def test_a_nan_stays_nan(name):
     assert math.isnan(FUNCTIONS[name](cr.Tensor(math.nan)).item())
     assert math.isnan(cr.clip(cr.Tensor(math.nan), 0.0, 1.0).item())

@@ -6,6 +6,7 @@ Source: Linnainmaa, 1976; Griewank & Walther, "Evaluating Derivatives", 2008, ch
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -26,17 +27,22 @@ __all__ = ["backward", "gradients", "reverse_walk", "topological_order"]
 
 def topological_order(outputs: Iterable[Tensor]) -> list[Tensor]:
     """Every tensor that the outputs were made from, inputs before users."""
-    seen: dict[int, Tensor] = {}
+    seen: set[Tensor] = set()
+    leaves: list[Tensor] = []
+    made: list[Tensor] = []
     stack = list(outputs)
     while stack:
         t = stack.pop()
-        if id(t) not in seen:
-            seen[id(t)] = t
-            stack.extend(t.inputs)
-    leaves = [t for t in seen.values() if t.op is None]
-    made = [t for t in seen.values() if t.op is not None]
+        if t in seen:
+            continue
+        seen.add(t)
+        if t.op is None:
+            leaves.append(t)
+        else:
+            made.append(t)
+            stack += t.inputs
     # Tensors are numbered as they are made, so sorting is a topological order.
-    made.sort(key=lambda t: t.order)
+    made.sort(key=attrgetter("order"))
     return leaves + made
 
 
@@ -86,7 +92,8 @@ def reverse_walk(
     add = FUNCTIONS["add"]
     for y, dy in zip(outputs, output_gradients, strict=True):
         found[id(y)] = add(found[id(y)], dy) if id(y) in found else dy
-    with enable_grad() if create_graph else no_grad():
+    # Infinite slopes, as of √x at 0, meet zeros: that is NaN, and no news for stderr.
+    with enable_grad() if create_graph else no_grad(), np.errstate(all="ignore"):
         for node in reversed(order):
             if node.op is None:
                 break  # leaves stand first in the order

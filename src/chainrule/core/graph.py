@@ -184,8 +184,12 @@ def apply(op: Op, *inputs: Tensor) -> Tensor:
         a, b = arrays = (x._array, y._array)
         key = (a.shape, a.dtype, b.shape, b.dtype)
     else:
-        arrays = [t._array for t in inputs]
-        key = tuple([(a.shape, a.dtype) for a in arrays])
+        arrays, parts = [], []
+        for t in inputs:
+            a = t._array
+            arrays.append(a)
+            parts += (a.shape, a.dtype)
+        key = tuple(parts)
     try:
         casts = op.plans[key]
     except KeyError:
@@ -603,7 +607,18 @@ def as_tensor(data: Any, dtype: Any = None) -> Tensor:
 
 @lru_cache(maxsize=1024, typed=True)
 def _constant(value: float, dtype: np.dtype[Any], is_negative_zero: bool) -> Tensor:
-    t = as_tensor(np.asarray(value, dtype))
+    try:
+        array = np.asarray(value, dtype)
+    except OverflowError:  # an integer that the tensor's own type cannot hold
+        if dtype == INT64:
+            raise DtypeError(
+                "tensor: the number does not fit 64 bits",
+                got=value,
+                expected="an integer from -2⁶³ to 2⁶³ - 1",
+                hint="write it as a float",
+            ) from None
+        return _constant(value, INT64, is_negative_zero)
+    t = as_tensor(array)
     t._array.flags.writeable = False  # shared by every use of this number
     return t
 

@@ -350,10 +350,9 @@ def numpy_function(
     by 0 give their IEEE results without a warning.
     """
     direct = getattr(np, expression.kind, None)
-    is_partial = any(
-        n.kind in PRIMITIVES and PRIMITIVES[n.kind].is_partial
-        for n in _postorder(expression)
-    )
+    used = [PRIMITIVES[n.kind] for n in _postorder(expression) if n.args]
+    # Several primitives together can always come to inf - inf or 0·inf.
+    is_partial = len(used) > 1 or any(p.is_partial for p in used)
     operands = tuple(a.name for a in expression.args)
     if isinstance(direct, np.ufunc) and operands == arguments and not is_partial:
         return direct

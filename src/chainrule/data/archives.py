@@ -6,6 +6,7 @@ import bz2
 import errno
 import gzip
 import lzma
+import re
 import tarfile
 import zipfile
 import zlib
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 _MAX_PADDING_BYTES = 1 << 24
-_DECOMPRESSORS = {b"\x1f\x8b": gzip, b"\xfd7zXZ\0": lzma, b"BZh": bz2}
+_MAGICS = {b"\x1f\x8b": gzip, b"\xfd7zXZ\0": lzma, b"BZh": bz2}
 
 
 def is_archive(path: Path) -> bool:
@@ -39,17 +40,16 @@ def is_archive(path: Path) -> bool:
 def is_compressed(path: Path) -> bool:
     """Whether a tar file is packed with gzip, xz or bzip2, by its first bytes."""
     with reading_archive(path), path.open("rb") as file:
-        return file.read(6).startswith(tuple(_DECOMPRESSORS))
+        return file.read(6).startswith(tuple(_MAGICS))
 
 
 @contextmanager
 def decompressed_tar(path: Path) -> Iterator[tarfile.TarFile]:
     """A compressed tar to be read once, front to back; its end is checked too."""
     with reading_archive(path):
-        magic = path.open("rb").read(6)
-        module = next(
-            (m for k, m in _DECOMPRESSORS.items() if magic.startswith(k)), None
-        )
+        with path.open("rb") as file:
+            magic = file.read(6)
+        module = next((m for k, m in _MAGICS.items() if magic.startswith(k)), None)
         if module is None:
             raise tarfile.ReadError("neither gzip nor xz nor bzip2")
         # The modules' own readers notice a cut stream; tarfile's would not.
@@ -64,7 +64,7 @@ def decompressed_tar(path: Path) -> Iterator[tarfile.TarFile]:
 def checked_member(name: str, path: Path) -> str:
     """A member's name as a relative path; DataError where it leaves its folder."""
     pure = PurePosixPath(name.replace("\\", "/"))
-    has_drive = bool(pure.parts) and ":" in pure.parts[0]
+    has_drive = re.match("[A-Za-z]:/", name.replace("\\", "/")) is not None
     if pure.is_absolute() or ".." in pure.parts or has_drive:
         raise DataError(
             f"{str(path)!r} has a member that climbs out of its folder",

@@ -91,7 +91,7 @@ class Dataset(ABC):
             else f"{len(self.class_names)} classes"
         )
         shape = "×".join(map(str, self.example_shape))
-        return f"<{type(self).__name__} {self.name}: {len(self)} × {shape}, {kind}>"
+        return f"<Dataset {self.name}: {len(self)} × {shape}, {kind}>"
 
 
 class _Subset(Dataset):

@@ -106,7 +106,7 @@ def _check_no_class_is_empty(files: PictureFiles, depth: int, is_split: bool) ->
     level = depth + 1 + is_split
     holding = {tuple(name.split("/")[:-1][:level]) for name in files.names}
     for folder in files.folders:
-        place = tuple(folder.split("/"))
+        place = tuple(folder.split("/")) if folder else ()
         if len(place) != level or place in holding:
             continue
         if is_split and place[depth].lower() not in _PARTS:

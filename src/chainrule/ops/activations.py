@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-
 from chainrule.core import scalar
 from chainrule.core.graph import Tensor, apply, as_tensor, function, register
 from chainrule.core.scalar import Expr
@@ -32,6 +31,8 @@ _GELU_CUBIC = 0.044715
 
 @register
 class Tanh(FloatOp):
+    """The hyperbolic tangent."""
+
     name = "tanh"
     pattern = "scales: dy·(1 - y²), almost 0 where |x| is large"
 
@@ -44,6 +45,8 @@ class Tanh(FloatOp):
 
 @register
 class Sigmoid(FloatOp):
+    """1 / (1 + e^-x)."""
+
     name = "sigmoid"
     pattern = "scales: dy·y·(1 - y), at most a quarter of dy"
 
@@ -71,6 +74,8 @@ class ReLU(FloatOp):
 @register
 @dataclass(frozen=True)
 class LeakyReLU(FloatOp):
+    """x above 0, slope·x below; at 0 its derivative is the slope."""
+
     name = "leaky_relu"
     pattern = "gates: dy where x > 0, slope·dy elsewhere"
     slope: float
@@ -85,6 +90,8 @@ class LeakyReLU(FloatOp):
 @register
 @dataclass(frozen=True)
 class ELU(FloatOp):
+    """x above 0, alpha·(e^x - 1) below."""
+
     name = "elu"
     pattern = "gates: dy where x > 0, alpha·exp(x)·dy elsewhere"
     alpha: float

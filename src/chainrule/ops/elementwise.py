@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -116,13 +116,13 @@ class ElementwiseOp(Op):
         return scalar.formula(self.scalar(*map(scalar.symbol, names)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _arguments(cls: type[ElementwiseOp]) -> tuple[str, ...]:
     return tuple(inspect.signature(cls.scalar).parameters)[1:]
 
 
 class FloatOp(ElementwiseOp):
-    """An elementwise op that makes floats of integers (float32, as asked nowhere)."""
+    """An elementwise op that takes integers as float32."""
 
     def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
         dtype = arithmetic_dtype(self.name, *inputs)
@@ -134,6 +134,8 @@ class FloatOp(ElementwiseOp):
 
 @register
 class Add(ElementwiseOp):
+    """x + y."""
+
     name = "add"
     pattern = "distributes: every operand receives dy unchanged"
 
@@ -146,6 +148,8 @@ class Add(ElementwiseOp):
 
 @register
 class Subtract(ElementwiseOp):
+    """x - y."""
+
     name = "subtract"
     pattern = "distributes: dy to the first operand, -dy to the second"
 
@@ -158,6 +162,8 @@ class Subtract(ElementwiseOp):
 
 @register
 class Multiply(ElementwiseOp):
+    """x · y, element by element."""
+
     name = "multiply"
     pattern = "switches: each operand receives dy times the other operand"
 
@@ -170,6 +176,8 @@ class Multiply(ElementwiseOp):
 
 @register
 class Divide(FloatOp):
+    """x / y; integers are divided as floats."""
+
     name = "divide"
     pattern = "scales: dy/b to the numerator, -dy·(a/b)/b to the denominator"
 
@@ -182,6 +190,8 @@ class Divide(FloatOp):
 
 @register
 class Negative(ElementwiseOp):
+    """-x."""
+
     name = "negative"
     pattern = "scales: dy times -1"
 
@@ -204,8 +214,9 @@ class Power(FloatOp):
 
     def gradient(self, dy: Tensor, y: Tensor, base: Tensor, exponent: Tensor) -> Any:
         def to_base() -> Tensor:
-            slope = exponent * power(base, exponent - 1)
-            return dy * where(exponent == 0, 0.0, slope)
+            is_flat = exponent == 0
+            slope = exponent * power(where(is_flat, 1.0, base), exponent - 1)
+            return dy * where(is_flat, 0.0, slope)
 
         def to_exponent() -> Tensor:
             limit = where(exponent >= 0, base == 0, False)
@@ -257,6 +268,8 @@ class Absolute(ElementwiseOp):
 
 @register
 class Sign(ElementwiseOp):
+    """-1, 0 or 1."""
+
     name = "sign"
     pattern = "blocks: a step has derivative 0"
 
@@ -269,6 +282,8 @@ class Sign(ElementwiseOp):
 
 @register
 class Floor(FloatOp):
+    """The largest integer not above x, as a float."""
+
     name = "floor"
     pattern = "blocks: a step has derivative 0"
 
@@ -284,6 +299,8 @@ class Floor(FloatOp):
 
 @register
 class Exp(FloatOp):
+    """e^x."""
+
     name = "exp"
     pattern = "scales: dy times the output"
 
@@ -310,6 +327,8 @@ class Expm1(FloatOp):
 
 @register
 class Log(FloatOp):
+    """The natural logarithm."""
+
     name = "log"
     pattern = "scales: dy / x"
 
@@ -336,6 +355,8 @@ class Log1p(FloatOp):
 
 @register
 class Sqrt(FloatOp):
+    """√x; its derivative at 0 is infinite."""
+
     name = "sqrt"
     pattern = "scales: dy / (2·√x)"
 
@@ -348,6 +369,8 @@ class Sqrt(FloatOp):
 
 @register
 class Sin(FloatOp):
+    """The sine of x in radians."""
+
     name = "sin"
     pattern = "scales: dy·cos(x)"
 
@@ -360,6 +383,8 @@ class Sin(FloatOp):
 
 @register
 class Cos(FloatOp):
+    """The cosine of x in radians."""
+
     name = "cos"
     pattern = "scales: -dy·sin(x)"
 
@@ -398,7 +423,7 @@ class Maximum(ElementwiseOp):
         return scalar.maximum(x, y)
 
     def gradient(self, dy: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Any:
-        return lambda: dy * _share(a > b, a == b), lambda: dy * _share(b > a, a == b)
+        return lambda: _share(dy, a > b, a == b), lambda: _share(dy, b > a, a == b)
 
 
 @register
@@ -412,11 +437,11 @@ class Minimum(ElementwiseOp):
         return scalar.minimum(x, y)
 
     def gradient(self, dy: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Any:
-        return lambda: dy * _share(a < b, a == b), lambda: dy * _share(b < a, a == b)
+        return lambda: _share(dy, a < b, a == b), lambda: _share(dy, b < a, a == b)
 
 
-def _share(wins: Tensor, ties: Tensor) -> Tensor:
-    return where(wins, 1.0, where(ties, 0.5, 0.0))
+def _share(dy: Tensor, wins: Tensor, ties: Tensor) -> Tensor:
+    return where(wins, dy, where(ties, dy * 0.5, 0.0))
 
 
 @register
@@ -429,6 +454,12 @@ class Clip(ElementwiseOp):
     low: float
     high: float
 
+    def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+        dtype = arithmetic_dtype(self.name, *inputs)
+        borders = [b for b in (self.low, self.high) if math.isfinite(b)]
+        keeps = is_float(dtype) or all(isinstance(b, int) for b in borders)
+        return (dtype if keeps else FLOAT32,)
+
     def scalar(self, x: Expr) -> Expr:
         y = x if self.low == -math.inf else scalar.maximum(x, self.low)
         return y if self.high == math.inf else scalar.minimum(y, self.high)
@@ -439,6 +470,8 @@ class Clip(ElementwiseOp):
 
 @register
 class Where(ElementwiseOp):
+    """One of two operands, as a condition says."""
+
     name = "where"
     pattern = "routes: dy to the operand that was chosen"
 
@@ -481,31 +514,43 @@ class Comparison(ElementwiseOp):
 
 @register
 class Equal(Comparison):
+    """Whether x = y."""
+
     name = "equal"
 
 
 @register
 class NotEqual(Comparison):
+    """Whether x ≠ y."""
+
     name = "not_equal"
 
 
 @register
 class Less(Comparison):
+    """Whether x < y."""
+
     name = "less"
 
 
 @register
 class LessEqual(Comparison):
+    """Whether x ≤ y."""
+
     name = "less_equal"
 
 
 @register
 class Greater(Comparison):
+    """Whether x > y."""
+
     name = "greater"
 
 
 @register
 class GreaterEqual(Comparison):
+    """Whether x ≥ y."""
+
     name = "greater_equal"
 
 
@@ -522,7 +567,8 @@ class AsType(Op):
         return Spec(inputs[0].shape, self.dtype)
 
     def compute(self, *arrays: Any) -> Any:
-        return arrays[0].astype(self.dtype)
+        with np.errstate(all="ignore"):  # float64 overflows float32, NaN an integer
+            return arrays[0].astype(self.dtype)
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
         return (astype(dy, x.dtype),)
@@ -535,6 +581,7 @@ _SUBTRACT = Subtract.make()
 _MULTIPLY = Multiply.make()
 _DIVIDE = Divide.make()
 _NEGATIVE = Negative.make()
+_POWER = Power.make()
 _WHERE = Where.make()
 
 
@@ -577,11 +624,15 @@ def power(x: Number, y: Number) -> Tensor:
         >>> cr.power(cr.Tensor([-2.0, 3.0]), 2)
         Tensor([4., 9.], dtype=float32)
     """
-    if isinstance(y, (bool, np.generic)):
-        y = y.item() if isinstance(y, np.generic) else int(y)
-    if isinstance(y, (int, float)):
-        return apply(PowerConstant.make(y), as_tensor(x))
-    return apply(Power.make(), *operands(x, y))
+    if isinstance(y, (int, float, np.generic)):
+        return apply(PowerConstant.make(_plain(y)), as_tensor(x))
+    return apply(_POWER, *operands(x, y))
+
+
+def _plain(number: Any) -> int | float:
+    """A Python int or float, which takes the dtype of the array that it meets."""
+    value = number.item() if isinstance(number, np.generic) else number
+    return int(value) if isinstance(value, bool) else value
 
 
 @function
@@ -676,7 +727,7 @@ def minimum(x: Number, y: Number) -> Tensor:
 
 @function
 def clip(x: Number, low: float | None = None, high: float | None = None) -> Tensor:
-    """x, but not below ``low`` nor above ``high``.
+    """x, but not below ``low`` nor above ``high``; integers stay so between integers.
 
     Raises:
         OptionError: if both are missing, or low > high.
@@ -685,9 +736,9 @@ def clip(x: Number, low: float | None = None, high: float | None = None) -> Tens
         raise OptionError(
             "clip: no border given", got="None, None", expected="a border"
         )
-    bottom = -math.inf if low is None else float(low)
-    top = math.inf if high is None else float(high)
-    if bottom > top:
+    bottom = -math.inf if low is None else _plain(low)
+    top = math.inf if high is None else _plain(high)
+    if not bottom <= top:
         raise OptionError(
             "clip: borders crossed", got=f"[{low}, {high}]", expected="low ≤ high"
         )

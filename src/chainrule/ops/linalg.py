@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,30 +11,40 @@ import numpy as np
 from chainrule.core.graph import Op, Tensor, apply, as_tensor, function, register
 from chainrule.core.spec import Spec, arithmetic_dtype, broadcast_shapes
 from chainrule.errors import ShapeError
-from chainrule.ops.shape import reshape, swap_axes
+from chainrule.ops.shape import reshape
 
 __all__ = ["matmul"]
 
 
 @register
+@dataclass(frozen=True)
 class MatMul(Op):
-    """y = a @ b over the last two axes; leading axes are batches and broadcast."""
+    """y = a @ b over the last two axes; leading axes are batches and broadcast.
+
+    Either operand may be read transposed, as the gradients read them.
+    """
 
     name = "matmul"
     pattern = "switches: dy @ bᵀ to the left operand, aᵀ @ dy to the right"
+    transposes_a: bool = False
+    transposes_b: bool = False
 
     def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
         return (arithmetic_dtype(self.name, *inputs),) * 2
 
     def spec(self, *inputs: Spec) -> Spec:
         a, b = inputs
+        if self.transposes_a:
+            a = Spec((*a.shape[:-2], *a.shape[:-3:-1]), a.dtype)
+        if self.transposes_b:
+            b = Spec((*b.shape[:-2], *b.shape[:-3:-1]), b.dtype)
         if min(a.ndim, b.ndim) < 2 or a.shape[-1] != b.shape[-2]:
             raise ShapeError(
                 "matmul: inner sizes differ",
                 got=f"{a} @ {b}",
                 expected="(n, k) @ (k, m)",
-                hint="make the layer's in_features "
-                f"{a.shape[-1] if a.ndim else 1}, or flatten images to (batch, features)",
+                hint=f"make the layer's in_features {a.shape[-1] if a.ndim else 1}, or "
+                "flatten images to (batch, features)",
             )
         batch = broadcast_shapes(
             self.name, Spec(a.shape[:-2], a.dtype), Spec(b.shape[:-2], b.dtype)
@@ -40,16 +52,33 @@ class MatMul(Op):
         return Spec((*batch, a.shape[-2], b.shape[-1]), a.dtype)
 
     def compute(self, *arrays: Any) -> Any:
-        return np.matmul(*arrays)
-
-    def gradient(self, dy: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Any:
-        return (
-            lambda: apply(_MATMUL, dy, swap_axes(b, -1, -2)),
-            lambda: apply(_MATMUL, swap_axes(a, -1, -2), dy),
+        a, b = arrays
+        return np.matmul(
+            a.swapaxes(-1, -2) if self.transposes_a else a,
+            b.swapaxes(-1, -2) if self.transposes_b else b,
         )
 
+    def gradient(self, dy: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Any:
+        def to_a() -> Tensor:
+            if self.transposes_a:
+                return apply(MatMul.make(self.transposes_b, True), b, dy)
+            return apply(MatMul.make(False, not self.transposes_b), dy, b)
+
+        def to_b() -> Tensor:
+            if self.transposes_b:
+                return apply(MatMul.make(True, self.transposes_a), dy, a)
+            if self.transposes_a or b.ndim > 2 or a.ndim == 2:
+                return apply(MatMul.make(not self.transposes_a, False), a, dy)
+            # One product over all rows, rather than one for each batch and their sum.
+            rows = math.prod(a.shape[:-1])
+            left, right = (reshape(t, (rows, t.shape[-1])) for t in (a, dy))
+            return apply(MatMul.make(True, False), left, right)
+
+        return to_a, to_b
+
     def formula(self, *names: str) -> str:
-        return " @ ".join(names)
+        a, b = names
+        return f"{a}{'ᵀ' * self.transposes_a} @ {b}{'ᵀ' * self.transposes_b}"
 
 
 _MATMUL = MatMul.make()

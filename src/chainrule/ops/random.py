@@ -37,7 +37,7 @@ class DropoutMask(Op):
     def compute(self, *arrays: Any) -> Any:
         like, key, step = arrays
         words = random_bits((int(key[0]), int(key[1])), int(step), like.size)
-        kept = words >= np.uint32(round(self.rate * 2**32))
+        kept = words >= np.uint32(min(round(self.rate * 2**32), 2**32 - 1))
         mask = kept.reshape(like.shape).astype(like.dtype)
         mask *= like.dtype.type(1 / (1 - self.rate))
         return mask

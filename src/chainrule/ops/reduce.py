@@ -19,7 +19,6 @@ from chainrule.core.graph import (
     register,
 )
 from chainrule.core.spec import (
-    BOOL,
     FLOAT32,
     INT64,
     Spec,
@@ -27,18 +26,21 @@ from chainrule.core.spec import (
     is_float,
     normalize_axes,
 )
-from chainrule.errors import ShapeError
-from chainrule.ops.elementwise import equal, exp, where
+from chainrule.errors import OptionError, ShapeError
+from chainrule.ops.elementwise import abs, equal, exp, sqrt, where
 
 __all__ = [
     "argmax",
     "argmin",
+    "cumsum",
     "log_softmax",
     "logsumexp",
     "max",
     "mean",
     "min",
+    "norm",
     "softmax",
+    "std",
     "sum",
     "var",
 ]
@@ -53,23 +55,12 @@ class Reduction(Op):
     axes: tuple[int, ...]
     keepdims: bool
 
-    needs_elements = False
-    makes_float = False
-
     def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
         dtype = arithmetic_dtype(self.name, *inputs)
-        if dtype == BOOL:
-            dtype = INT64
-        return (dtype if is_float(dtype) or not self.makes_float else FLOAT32,)
+        return (dtype if is_float(dtype) else FLOAT32,)
 
     def spec(self, *inputs: Spec) -> Spec:
         (x,) = inputs
-        if self.needs_elements and any(x.shape[a] == 0 for a in self.axes):
-            raise ShapeError(
-                f"{self.name}: no elements to choose from",
-                got=x,
-                expected=f"at least one element along axes {self.axes}",
-            )
         return Spec(self.reduced_shape(x.shape), x.dtype)
 
     def reduced_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -77,6 +68,10 @@ class Reduction(Op):
         if self.keepdims:
             return tuple(1 if a in self.axes else n for a, n in enumerate(shape))
         return tuple(n for a, n in enumerate(shape) if a not in self.axes)
+
+    def reduced(self, ufunc: Any, x: Any) -> Any:
+        """The axes folded by a NumPy ufunc of two numbers."""
+        return ufunc.reduce(x, axis=self.axes, keepdims=self.keepdims)
 
     def spread(self, reduced: Tensor, x: Tensor) -> Tensor:
         """A result-shaped tensor with the reduced axes back, as size 1.
@@ -90,13 +85,24 @@ class Reduction(Op):
         return reshaped
 
 
+def _sum_dtypes(name: str, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+    """Floats are added as they are, integers and bools as int64."""
+    dtype = arithmetic_dtype(name, *inputs)
+    return (dtype if is_float(dtype) else INT64,)
+
+
 @register
 class Sum(Reduction):
+    """Σ x; integers are added as int64."""
+
     name = "sum"
     pattern = "distributes: every element receives dy"
 
+    def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+        return _sum_dtypes(self.name, *inputs)
+
     def compute(self, *arrays: Any) -> Any:
-        return np.add.reduce(arrays[0], axis=self.axes, keepdims=self.keepdims)
+        return self.reduced(np.add, arrays[0])
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
         return (FUNCTIONS["broadcast_to"](self.spread(dy, x), x.shape),)
@@ -104,9 +110,10 @@ class Sum(Reduction):
 
 @register
 class Mean(Reduction):
+    """Σ x / n; the mean of nothing is NaN."""
+
     name = "mean"
     pattern = "distributes: every element receives dy / n"
-    makes_float = True
 
     def count(self, shape: tuple[int, ...]) -> int:
         """How many elements make one mean."""
@@ -114,7 +121,7 @@ class Mean(Reduction):
 
     def compute(self, *arrays: Any) -> Any:
         (x,) = arrays
-        total = np.add.reduce(x, axis=self.axes, keepdims=self.keepdims)
+        total = self.reduced(np.add, x)
         count = self.count(x.shape)
         return total / x.dtype.type(count) if count else total * np.nan
 
@@ -126,7 +133,18 @@ class Mean(Reduction):
 class Extremum(Reduction):
     """The largest or smallest element; elements that tie share the gradient evenly."""
 
-    needs_elements = True
+    def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+        return inputs
+
+    def spec(self, *inputs: Spec) -> Spec:
+        (x,) = inputs
+        if any(x.shape[a] == 0 for a in self.axes):
+            raise ShapeError(
+                f"{self.name}: no elements to choose from",
+                got=x,
+                expected=f"at least one element along axes {self.axes}",
+            )
+        return super().spec(x)
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
         hits = equal(x, self.spread(y, x)).astype(x.dtype)
@@ -136,34 +154,39 @@ class Extremum(Reduction):
 
 @register
 class Max(Extremum):
+    """The largest element."""
+
     name = "max"
     pattern = "routes: dy to the largest element"
 
     def compute(self, *arrays: Any) -> Any:
-        return np.maximum.reduce(arrays[0], axis=self.axes, keepdims=self.keepdims)
+        return self.reduced(np.maximum, arrays[0])
 
 
 @register
 class Min(Extremum):
+    """The smallest element."""
+
     name = "min"
     pattern = "routes: dy to the smallest element"
 
     def compute(self, *arrays: Any) -> Any:
-        return np.minimum.reduce(arrays[0], axis=self.axes, keepdims=self.keepdims)
+        return self.reduced(np.minimum, arrays[0])
 
 
 @register
 class LogSumExp(Reduction):
-    """log Σ exp(x), with the largest element taken out so that nothing overflows."""
+    """log Σ exp(x), with the largest element taken out so that nothing overflows.
+
+    The sum over no elements is 0, its logarithm -inf.
+    """
 
     name = "logsumexp"
     pattern = "distributes: dy in the proportions softmax(x)"
-    needs_elements = True
-    makes_float = True
 
     def compute(self, *arrays: Any) -> Any:
         (x,) = arrays
-        top = np.maximum.reduce(x, axis=self.axes, keepdims=True)
+        top = np.maximum.reduce(x, axis=self.axes, keepdims=True, initial=-np.inf)
         # An infinite maximum would make inf - inf; leave it in place then.
         shift = np.where(np.isfinite(top), top, x.dtype.type(0))
         with np.errstate(all="ignore"):
@@ -175,7 +198,10 @@ class LogSumExp(Reduction):
         top = self.spread(y, x)
         # All -inf: no element carries any weight, rather than NaN.
         weight = exp(x - where(top == -math.inf, 0.0, top))
-        return (weight * self.spread(dy, x),)
+        # They sum to 1, but for y's rounding: 2e-4 at y = 1e4 in float32.
+        total = sum(weight, self.axes, keepdims=True)
+        share = self.spread(dy, x) / where(total == 0, 1.0, total)
+        return (weight * share,)
 
 
 @dataclass(frozen=True)
@@ -197,18 +223,22 @@ class AlongAxis(Op):
             )
         return inputs[0]
 
-    def shifted(self, x: Any) -> Any:
-        """x minus its largest element along the axis."""
-        return x - np.maximum.reduce(x, axis=self.axis, keepdims=True)
+
+def _shifted(x: Any, axis: int) -> Any:
+    """x minus its largest element along the axis."""
+    return x - np.maximum.reduce(x, axis=axis, keepdims=True)
 
 
 @register
 class Softmax(AlongAxis):
+    """exp(x) / Σ exp(x), with the largest element taken out first."""
+
     name = "softmax"
     pattern = "competes: y·(dy - Σ y·dy), the components sum to 0"
 
+    @np.errstate(invalid="ignore")  # of an infinite element: inf - inf is NaN
     def compute(self, *arrays: Any) -> Any:
-        y = np.exp(self.shifted(arrays[0]))
+        y = np.exp(_shifted(arrays[0], self.axis))
         y /= np.add.reduce(y, axis=self.axis, keepdims=True)
         return y
 
@@ -219,16 +249,40 @@ class Softmax(AlongAxis):
 
 @register
 class LogSoftmax(AlongAxis):
+    """x - log Σ exp(x), with the largest element taken out first."""
+
     name = "log_softmax"
     pattern = "competes: dy - softmax(x)·Σ dy"
 
+    @np.errstate(invalid="ignore")  # of an infinite element: inf - inf is NaN
     def compute(self, *arrays: Any) -> Any:
-        y = self.shifted(arrays[0])
+        y = _shifted(arrays[0], self.axis)
         y -= np.log(np.add.reduce(np.exp(y), axis=self.axis, keepdims=True))
         return y
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
         return (dy - exp(y) * sum(dy, self.axis, keepdims=True),)
+
+
+@register
+class CumSum(AlongAxis):
+    """The sum of the elements up to and with each one, along an axis."""
+
+    name = "cumsum"
+    pattern = "distributes: every element receives the dy of itself and of those after"
+
+    def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+        return _sum_dtypes(self.name, *inputs)
+
+    def spec(self, *inputs: Spec) -> Spec:
+        return inputs[0]
+
+    def compute(self, *arrays: Any) -> Any:
+        return np.add.accumulate(arrays[0], axis=self.axis)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        flip = FUNCTIONS["flip"]
+        return (flip(cumsum(flip(dy, self.axis), self.axis), self.axis),)
 
 
 class ArgExtremum(AlongAxis):
@@ -249,6 +303,8 @@ class ArgExtremum(AlongAxis):
 
 @register
 class ArgMax(ArgExtremum):
+    """The position of the first largest element."""
+
     name = "argmax"
 
     def compute(self, *arrays: Any) -> Any:
@@ -257,6 +313,8 @@ class ArgMax(ArgExtremum):
 
 @register
 class ArgMin(ArgExtremum):
+    """The position of the first smallest element."""
+
     name = "argmin"
 
     def compute(self, *arrays: Any) -> Any:
@@ -278,9 +336,15 @@ def _along(cls: type[AlongAxis], x: Any, axis: int) -> Tensor:
     return apply(cls.make(position), t)
 
 
+def _position(cls: type[ArgExtremum], x: Any, axis: int | None) -> Tensor:
+    if axis is None:
+        return _along(cls, as_tensor(x).reshape(-1), 0)
+    return _along(cls, x, axis)
+
+
 @function
 def sum(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Tensor:
-    """Σ x over some axes, or over all; bools are counted."""
+    """Σ x over some axes, or over all; bools are counted, integers added as int64."""
     return _reduce(Sum, x, axis, keepdims)
 
 
@@ -294,14 +358,59 @@ def mean(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Tensor:
 def var(
     x: Any, axis: Axes = None, *, keepdims: bool = False, correction: int = 0
 ) -> Tensor:
-    """The variance Σ(x - mean)² / (n - correction)."""
+    """The variance Σ(x - mean)² / (n - correction); NaN if there are too few."""
     t = as_tensor(x)
     deviation = t - mean(t, axis, keepdims=True)
-    axes = normalize_axes("var", axis, t.ndim)
-    count = math.prod(t.shape[a] for a in axes)
-    return sum(deviation * deviation, axes, keepdims=keepdims) / float(
-        count - correction
-    )
+    squared = sum(deviation * deviation, axis, keepdims=keepdims)
+    return squared / _degrees_of_freedom(t, axis, correction)
+
+
+@function
+def std(
+    x: Any, axis: Axes = None, *, keepdims: bool = False, correction: int = 0
+) -> Tensor:
+    """The standard deviation √(Σ(x - mean)² / (n - correction)).
+
+    Its derivative where all elements are equal is taken as 0.
+    """
+    t = as_tensor(x)
+    deviation = t - mean(t, axis, keepdims=True)
+    freedom = _degrees_of_freedom(t, axis, correction)
+    return norm(deviation, axis, keepdims=keepdims) / math.sqrt(freedom)
+
+
+def _degrees_of_freedom(x: Tensor, axis: Axes, correction: int) -> float:
+    axes = normalize_axes("var", axis, x.ndim)
+    count = math.prod(x.shape[a] for a in axes)
+    return float(count - correction) if count > correction else 0.0
+
+
+@function
+def norm(
+    x: Any, axis: Axes = None, *, order: float = 2, keepdims: bool = False
+) -> Tensor:
+    """The length of vectors: √Σx² (order 2), Σ|x| (1) or max|x| (math.inf).
+
+    Taken over some axes, or over all. Its derivative at 0 is taken as 0.
+
+    Raises OptionError for another order.
+
+    Example:
+        >>> import chainrule as cr
+        >>> cr.norm(cr.Tensor([3.0, -4.0]))
+        Tensor(5., dtype=float32)
+    """
+    if order == 1:
+        return sum(abs(x), axis, keepdims=keepdims)
+    if order == math.inf:
+        return max(abs(x), axis, keepdims=keepdims)
+    if order != 2:
+        raise OptionError("norm: no such order", got=order, expected="1, 2 or math.inf")
+    t = as_tensor(x)
+    squared = sum(t * t, axis, keepdims=keepdims)
+    is_zero = squared == 0
+    # The root's slope is infinite at 0, so it is never taken there.
+    return where(is_zero, 0.0, sqrt(where(is_zero, 1.0, squared)))
 
 
 @function
@@ -341,14 +450,18 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
 
 
 @function
+def cumsum(x: Any, axis: int = 0) -> Tensor:
+    """Running sums along an axis."""
+    return _along(CumSum, x, axis)
+
+
+@function
 def argmax(x: Any, axis: int | None = None) -> Tensor:
     """The position of the largest element (the first of equals): int64, no gradient."""
-    t = as_tensor(x)
-    return _along(ArgMax, t if axis is not None else t.reshape(-1), axis or 0)
+    return _position(ArgMax, x, axis)
 
 
 @function
 def argmin(x: Any, axis: int | None = None) -> Tensor:
-    """The position of the smallest element (the first of equals): int64, no gradient."""
-    t = as_tensor(x)
-    return _along(ArgMin, t if axis is not None else t.reshape(-1), axis or 0)
+    """The position of the smallest element (the first of equals), as argmax."""
+    return _position(ArgMin, x, axis)

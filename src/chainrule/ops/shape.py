@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +13,7 @@ import numpy as np
 
 from chainrule.core.graph import Op, Tensor, apply, as_tensor, function, register
 from chainrule.core.spec import (
+    FLOAT32,
     INT64,
     Spec,
     arithmetic_dtype,
@@ -33,6 +35,7 @@ __all__ = [
     "pad",
     "repeat",
     "reshape",
+    "roll",
     "scatter_add",
     "split",
     "squeeze",
@@ -52,6 +55,8 @@ __all__ = [
 @register
 @dataclass(frozen=True)
 class Reshape(Op):
+    """The same elements, in the same order, in another shape."""
+
     name = "reshape"
     pattern = "passes: dy in the input's shape"
     shape: tuple[int, ...]
@@ -83,6 +88,8 @@ class Reshape(Op):
 @register
 @dataclass(frozen=True)
 class Transpose(Op):
+    """The axes in another order."""
+
     name = "transpose"
     pattern = "passes: dy with its axes put back"
     axes: tuple[int, ...]
@@ -108,6 +115,8 @@ class Transpose(Op):
 @register
 @dataclass(frozen=True)
 class BroadcastTo(Op):
+    """x repeated along new axes and axes of size 1."""
+
     name = "broadcast_to"
     pattern = "a branch adds up: dy summed over the copies"
     shape: tuple[int, ...]
@@ -135,6 +144,8 @@ class BroadcastTo(Op):
 @register
 @dataclass(frozen=True)
 class Flip(Op):
+    """The elements in reverse order along some axes."""
+
     name = "flip"
     pattern = "passes: dy flipped back"
     axes: tuple[int, ...]
@@ -143,7 +154,11 @@ class Flip(Op):
         return inputs[0]
 
     def compute(self, *arrays: Any) -> Any:
-        return np.flip(arrays[0], self.axes)
+        (x,) = arrays
+        backwards = slice(None, None, -1)
+        return x[
+            tuple(backwards if a in self.axes else slice(None) for a in range(x.ndim))
+        ]
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
         return (flip(dy, self.axes),)
@@ -155,6 +170,8 @@ class Flip(Op):
 @register
 @dataclass(frozen=True)
 class Concatenate(Op):
+    """Tensors joined along an axis."""
+
     name = "concatenate"
     pattern = "passes: each input receives its part of dy"
     axis: int
@@ -202,6 +219,10 @@ class Pad(Op):
     widths: tuple[tuple[int, int], ...]
     value: float
 
+    def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+        keeps = inputs[0].kind == "f" or float(self.value).is_integer()
+        return (inputs[0] if keeps else FLOAT32,)
+
     def spec(self, *inputs: Spec) -> Spec:
         (x,) = inputs
         if len(self.widths) != x.ndim or any(min(w) < 0 for w in self.widths):
@@ -214,11 +235,18 @@ class Pad(Op):
         return Spec(tuple(n + sum(w) for n, w in pairs), x.dtype)
 
     def compute(self, *arrays: Any) -> Any:
-        return np.pad(arrays[0], self.widths, constant_values=self.value)
+        (x,) = arrays
+        y = np.full(self.spec(Spec.of(x)).shape, self.value, x.dtype)
+        y[self.inside(x.shape)] = x
+        return y
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
-        inner = zip(x.shape, self.widths, strict=True)
-        return (index(dy, tuple(slice(w[0], w[0] + n) for n, w in inner)),)
+        return (index(dy, self.inside(x.shape)),)
+
+    def inside(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
+        """Where the input of this shape lies in the result."""
+        pairs = zip(shape, self.widths, strict=True)
+        return tuple(slice(before, before + n) for n, (before, _) in pairs)
 
 
 # ----------------------------------------------------------------------- indexing
@@ -442,6 +470,8 @@ class IndexAdd(Op):
 @register
 @dataclass(frozen=True)
 class OneHot(Op):
+    """1 at the label's place and 0 elsewhere, along a new last axis."""
+
     name = "one_hot"
     pattern = "blocks: labels have no derivative"
     num_classes: int
@@ -466,12 +496,24 @@ class OneHot(Op):
 
 
 @function
-def reshape(x: Any, shape: Sequence[int]) -> Tensor:
+def reshape(x: Any, shape: Sequence[int] | int) -> Tensor:
     """The same elements in another shape; one size may be -1.
 
     Raises ShapeError if the numbers of elements differ.
     """
-    return apply(Reshape.make(tuple(int(n) for n in shape)), as_tensor(x))
+    return apply(Reshape.make(_sizes("reshape", shape)), as_tensor(x))
+
+
+def _sizes(name: str, shape: Sequence[int] | int) -> tuple[int, ...]:
+    """A shape as a tuple of integers; raises ShapeError for anything else."""
+    try:
+        return tuple(map(operator.index, shape))  # type: ignore[arg-type]
+    except TypeError:
+        if isinstance(shape, (int, np.integer)):
+            return (int(shape),)
+        raise ShapeError(
+            f"{name}: sizes are not integers", got=shape, expected="integers"
+        ) from None
 
 
 @function
@@ -528,9 +570,9 @@ def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
 
 
 @function
-def broadcast_to(x: Any, shape: Sequence[int]) -> Tensor:
+def broadcast_to(x: Any, shape: Sequence[int] | int) -> Tensor:
     """x repeated along new axes and axes of size 1 until it has ``shape``."""
-    return apply(BroadcastTo.make(tuple(shape)), as_tensor(x))
+    return apply(BroadcastTo.make(_sizes("broadcast_to", shape)), as_tensor(x))
 
 
 @function
@@ -555,6 +597,23 @@ def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
     """The elements in reverse order along some axes, or along all."""
     t = as_tensor(x)
     return apply(Flip.make(normalize_axes("flip", axis, t.ndim)), t)
+
+
+@function
+def roll(x: Any, shift: int, axis: int) -> Tensor:
+    """The elements moved along an axis; those that leave come in at the other end.
+
+    Example:
+        >>> import chainrule as cr
+        >>> cr.roll(cr.Tensor([1, 2, 3]), 1, axis=0)
+        Tensor([3, 1, 2], dtype=int64)
+    """
+    t = as_tensor(x)
+    (a,) = normalize_axes("roll", axis, t.ndim)
+    cut = -int(shift) % max(t.shape[a], 1)
+    leading = (slice(None),) * a
+    ends = (index(t, (*leading, slice(cut, None))), index(t, (*leading, slice(cut))))
+    return concatenate(ends, a)
 
 
 @function
@@ -584,7 +643,7 @@ def split(x: Any, sizes: Sequence[int], axis: int = 0) -> list[Tensor]:
     """
     t = as_tensor(x)
     (position,) = normalize_axes("split", axis, t.ndim)
-    if sum_sizes(sizes) != t.shape[position]:
+    if sum(sizes) != t.shape[position]:
         raise ShapeError(
             "split: sizes do not add up",
             got=f"{list(sizes)} for axis {axis} of {t.spec}",
@@ -598,20 +657,17 @@ def split(x: Any, sizes: Sequence[int], axis: int = 0) -> list[Tensor]:
     ]
 
 
-def sum_sizes(sizes: Sequence[int]) -> int:
-    return int(np.sum(np.asarray(sizes, dtype=np.int64)))
-
-
 @function
-def tile(x: Any, repeats: Sequence[int]) -> Tensor:
-    """x laid beside itself ``repeats[i]`` times along axis i."""
+def tile(x: Any, repeats: Sequence[int] | int) -> Tensor:
+    """x laid beside itself ``repeats[i]`` times along axis i, counted from the right.
+
+    More numbers than axes make new axes on the left.
+    """
     t = as_tensor(x)
-    if len(repeats) != t.ndim:
-        raise ShapeError(
-            "tile: one number for each axis",
-            got=tuple(repeats),
-            expected=f"{t.ndim} numbers",
-        )
+    repeats = _sizes("tile", repeats)
+    count = max(len(repeats), t.ndim)
+    repeats = (1,) * (count - len(repeats)) + repeats
+    t = reshape(t, (1,) * (count - t.ndim) + t.shape)
     wide = reshape(t, tuple(n for size in t.shape for n in (1, size)))
     pairs = zip(repeats, t.shape, strict=True)
     full = broadcast_to(wide, tuple(n for pair in pairs for n in pair))

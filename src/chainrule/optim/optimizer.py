@@ -66,10 +66,14 @@ class _Program:
         self.assignments = Assignments(rule.assignments(), numbers)
         self.numbers = [n for n in numbers if n in self.assignments.arguments]
 
-    def numbers_for(self, lr: Tensor, t: Tensor, dtype: Any) -> dict[str, Tensor]:
+    def numbers_for(
+        self, lr: Tensor, num_steps: Tensor, dtype: Any
+    ) -> dict[str, Tensor]:
         """What all weights of one learning rate and dtype have in common in a step."""
-        known = {"lr": lr, "t": t}
-        known |= {name: op.on(known) for name, op in self.shared.items()}
+        known = {"lr": lr}
+        if self.shared:
+            known["t"] = num_steps.astype(FLOAT64)
+            known |= {name: op.on(known) for name, op in self.shared.items()}
         return {name: known[name].astype(dtype) for name in self.numbers}
 
 
@@ -177,13 +181,14 @@ class Optimizer:
             _check_gradient(slot, dw)
         with no_grad():
             assign(self.num_steps, self.num_steps + 1)
-            t = self.num_steps.astype(FLOAT64)
             numbers: dict[Any, dict[str, Tensor]] = {}
             for (_, parameter, program, lr_scale, variables), dw in active:
                 key = (program, lr_scale, parameter.dtype)
                 if key not in numbers:
                     lr = self.lr if lr_scale == 1 else self.lr * lr_scale
-                    numbers[key] = program.numbers_for(lr, t, parameter.dtype)
+                    numbers[key] = program.numbers_for(
+                        lr, self.num_steps, parameter.dtype
+                    )
                 program.assignments.run(variables, {**numbers[key], "dw": dw})
 
     def zero_grad(self) -> None:

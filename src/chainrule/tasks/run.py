@@ -208,6 +208,12 @@ _DEFAULT_LR = {
 _EXAMPLES_WORTH_SEEING = 600_000
 
 
+def _default_lr(settings: Settings) -> float:
+    # A linear model's every weight sees raw pixels: thousands of them move one score.
+    scale = 0.1 if settings.model == "linear" else 1.0
+    return scale * _DEFAULT_LR.get(settings.optimizer, 0.01)
+
+
 def resolve(settings: Settings, splits: data.Splits) -> Settings:
     """The settings with everything filled in that was left to chainrule."""
     # Few examples are seen often, many are seen at least ten times.
@@ -223,9 +229,7 @@ def resolve(settings: Settings, splits: data.Splits) -> Settings:
         label_smoothing=0.1 * is_smoothed
         if settings.label_smoothing is None
         else settings.label_smoothing,
-        lr=_DEFAULT_LR.get(settings.optimizer, 0.01)
-        if settings.lr is None
-        else settings.lr,
+        lr=_default_lr(settings) if settings.lr is None else settings.lr,
         epochs=min(100, max(10, epochs)) if settings.epochs is None else settings.epochs,
         hidden=() if settings.model == "linear" else settings.hidden,
         blas_threads=settings.blas_threads or _current_blas_threads(),

@@ -1,0 +1,152 @@
+"""Charts and small pictures as text that stands inside an HTML page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["curves", "picture_url", "scatter", "template_urls"]
+
+Array = np.ndarray[Any, Any]
+
+# Read well on white and on black, and by colour-blind people.
+# Source: Okabe and Ito, "Color universal design", 2008 (their blue and vermilion).
+BLUE, ORANGE = "#2d82c4", "#dd6b20"
+_INK = "#010203"  # stands for the page's text colour, which is not known here
+_MAX_POINTS = 2000
+_MAX_SIDE = 128
+
+
+def curves(
+    name: str,
+    epochs: Sequence[int],
+    series: Mapping[str, Sequence[float]],
+    best: int | None,
+) -> Markup:
+    """Lines over epochs, the best epoch marked, as SVG.
+
+    Training is dashed and validation solid, so that print without colour is enough.
+    """
+    figure, axes = _chart(5.4, 3.1)
+    styles = {"training": (ORANGE, "--"), "validation": (BLUE, "-")}
+    marker = "o" if len(epochs) == 1 else None
+    for part, values in series.items():
+        colour, line = styles[part]
+        axes.plot(epochs, values, line, color=colour, lw=1.8, marker=marker, label=part)
+    if best is not None:
+        axes.axvline(best, color=_INK, lw=0.8, ls=":")
+        decisive = series.get("validation", next(iter(series.values())))
+        axes.plot(
+            best,
+            decisive[list(epochs).index(best)],
+            "o",
+            ms=7,
+            mfc="none",
+            mec=_INK,
+            mew=1.4,
+            label=f"best: epoch {best}",
+        )
+    finite = np.array([v for values in series.values() for v in values])
+    finite = finite[np.isfinite(finite)]
+    if name == "loss" and finite.min() > 0 and finite.max() > 30 * finite.min():
+        axes.set_yscale("log")
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False, labelcolor=_INK, fontsize=10)
+    return _svg(figure)
+
+
+def scatter(true: Array, predicted: Array) -> Markup:
+    """Predicted against true numbers with the line where they agree, as SVG."""
+    figure, axes = _chart(4.2, 3.8)
+    step = -(-len(true) // _MAX_POINTS)
+    finite = np.concatenate([true, predicted])
+    finite = finite[np.isfinite(finite)]
+    if len(finite):
+        ends = (float(finite.min()), float(finite.max()))
+        axes.plot(ends, ends, color=_INK, lw=0.8, ls=":", label="predicted = true")
+        axes.legend(frameon=False, labelcolor=_INK, fontsize=10)
+    axes.plot(true[::step], predicted[::step], "o", color=BLUE, ms=3.5, mew=0, alpha=0.55)
+    axes.set_xlabel("true")
+    axes.set_ylabel("predicted")
+    return _svg(figure)
+
+
+def _chart(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty chart without the frame's upper and right sides; size in inches."""
+    from matplotlib.figure import Figure  # without pyplot: no global state, no window
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_INK)
+    axes.tick_params(colors=_INK, labelsize=10)
+    axes.xaxis.label.set(color=_INK, size=11)
+    axes.yaxis.label.set(color=_INK, size=11)
+    axes.grid(True, color=_INK, alpha=0.12, lw=0.7)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> Markup:
+    """A figure as SVG in the page's own font and text colour."""
+    import matplotlib
+    from markupsafe import Markup
+
+    buffer = io.StringIO()
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "chainrule"}
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    with matplotlib.rc_context(settings):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    # Every figure has the same names for its groups; a page may have a name only once.
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
+    # The page says how wide a chart is.
+    text = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", text, count=1)
+    return Markup(text)
+
+
+def picture_url(picture: Array) -> str:
+    """A uint8 picture (h, w, c) as a data URL, shrunk where it is large."""
+    # Imported here: a page without pictures needs no Pillow.
+    from PIL import Image
+
+    image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+    if max(image.size) > _MAX_SIDE:
+        image.thumbnail((_MAX_SIDE, _MAX_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def template_urls(templates: Array) -> list[str]:
+    """Weights (k, h, w, c) as pictures, each in its own range.
+
+    One channel: blue is below 0, red above, white is 0. Three: from the smallest weight,
+    black, to the largest. Other numbers of channels are summed to one.
+    """
+    return [picture_url(_coloured(t.astype(np.float64))) for t in templates]
+
+
+def _coloured(weights: Array) -> Array:
+    if weights.shape[-1] == 3:
+        low, high = weights.min(), weights.max()
+        return np.rint(255 * (weights - low) / max(high - low, 1e-12)).astype(np.uint8)
+    values = weights.sum(axis=-1)
+    values = values / max(np.abs(values).max(), 1e-12)
+    ends = np.where(values[..., None] > 0, (178, 24, 43), (33, 102, 172))
+    share = np.abs(values)[..., None]
+    return np.rint(255 + share * (ends - 255.0)).astype(np.uint8)

@@ -312,7 +312,12 @@ def test_a_table_of_labels_in_both_forms(pictures):
     table = write_table("file,labels\n" + rows, few(pictures))
     first = load(table, task="label", validation=0, test=0)
     assert first.train.class_names == ("sea", "sky", "tree")
-    assert first.train.targets[:4].tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 1]]
+    assert first.train.targets[:4].tolist() == [
+        [1, 1, 0],
+        [1, 0, 0],
+        [0, 0, 0],
+        [0, 1, 1],
+    ]
     columns = "".join(
         f"{i}.png,{int('sea' in t)},{int('sky' in t)},{int('tree' in t)}\n"
         for i, t in enumerate(joined)
@@ -366,7 +371,7 @@ def test_a_data_set_describes_itself():
         ),
         (
             {"unreadable": "ignore"},
-            "unknown unreadable 'ignore'\n"
+            "unknown choice for unreadable 'ignore'\n"
             "  got:      'ignore'\n"
             "  expected: one of error, list, skip",
         ),

@@ -73,9 +73,7 @@ def test_a_share_of_zero_is_an_empty_part():
 
 def test_the_data_sets_own_parts_are_kept():
     train, test = numbered([0, 1] * 10), numbered([0, 1])
-    splits = complete(
-        {"train": train, "test": test}, validation=0.2, test=0.5, seed=0
-    )
+    splits = complete({"train": train, "test": test}, validation=0.2, test=0.5, seed=0)
     assert splits.test is test
     assert (len(splits.train), len(splits.validation)) == (16, 4)
 

@@ -17,7 +17,9 @@ from chainrule.core.graph import (
     Tensor,
     as_tensor,
     check_not_overwritten,
+    constant,
     enable_grad,
+    function,
     no_grad,
 )
 from chainrule.errors import GradientError, ShapeError
@@ -62,7 +64,9 @@ def _seed(y: Tensor, dy: Any) -> Tensor:
                 expected="one number, or dy of the output's shape",
                 hint="loss.sum().backward(), or y.backward(dy)",
             )
-        return as_tensor(np.ones(y.shape, y.dtype))
+        if not y.ndim:
+            return constant(1.0, y.dtype)
+        dy = 1.0
     dy = as_tensor(dy).astype(y.dtype)
     if dy.shape != y.shape:
         if dy.size != 1:
@@ -122,6 +126,7 @@ def _propagate(node: Tensor, op: Op, dy: Tensor, found: dict[int, Tensor]) -> No
         found[key] = dx if before is None else add(before, dx)
 
 
+@function
 def backward(y: Tensor, dy: Any = None, *, create_graph: bool = False) -> None:
     """Add ∂y/∂leaf to the ``grad`` of every leaf that requires it."""
     order = topological_order([y])

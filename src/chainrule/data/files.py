@@ -33,6 +33,7 @@ __all__ = ["PictureFiles", "SomeFiles", "open_files"]
 
 MAX_PICTURE_BYTES = 1 << 29
 _MAX_DEPTH = 8
+_ENCRYPTED = 1
 _LITTER = ("__MACOSX", "Thumbs.db")
 
 
@@ -134,6 +135,8 @@ class _ZipFiles(PictureFiles):
             if member.is_dir():
                 folders.append(name)
             elif _is_wanted(name):
+                if member.flag_bits & _ENCRYPTED:
+                    raise _encrypted(path, name)
                 found[name] = member
         self._path = path
         names = sorted(found)
@@ -296,6 +299,15 @@ def _parent(name: str) -> str:
 def _stamp(path: Path) -> str:
     status = path.stat()
     return f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def _encrypted(path: Path, name: str) -> DataError:
+    return DataError(
+        f"{str(path)!r} is encrypted",
+        got=f"{name!r} needs a password",
+        expected="an archive that can be read without one",
+        hint="unpack it yourself and give the folder",
+    )
 
 
 def _too_long(where: str, size_bytes: int) -> DataError:

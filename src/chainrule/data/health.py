@@ -71,7 +71,9 @@ class Health:
         shape = "×".join(map(str, self.example_shape))
         rows = [f"{self.name}: {parts}; examples of {shape}"]
         rows += self._count_lines() + self._size_lines()
-        rows += [f"{len(self.problems)} files left out"] if self.problems else []
+        if self.problems:
+            plural = "s" if len(self.problems) > 1 else ""
+            rows.append(f"{len(self.problems):,} file{plural} left out")
         rows += _shortened([f"  {problem}" for problem in self.problems])
         rows += self._duplicate_lines()
         return rows + [f"warning: {warning}" for warning in self.warnings]

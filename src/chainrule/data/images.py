@@ -63,7 +63,7 @@ class Pictures:
         unreadable: str = "list",
     ) -> None:
         if unreadable not in UNREADABLE:
-            raise OptionError.unknown("unreadable", unreadable, UNREADABLE)
+            raise OptionError.unknown("choice for unreadable", unreadable, UNREADABLE)
         check_form(size, channels)
         self.files = files
         self.size, self.channels = _form(files, size, channels)

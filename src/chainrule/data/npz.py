@@ -79,7 +79,7 @@ def read_npy_folder(
     paths = {p.stem: p for p in sorted(folder.glob("*.npy"))}
     found = _parts_or_error(folder, set(paths), group_by)
     read = {}
-    for key in {key for keys in found.values() for key in keys if key}:
+    for key in sorted({key for keys in found.values() for key in keys if key}):
         try:
             read[key] = np.load(paths[key], mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:

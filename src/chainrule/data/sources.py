@@ -98,7 +98,7 @@ def load(
     check_task(task)
     check_form(size, channels)
     if unreadable not in UNREADABLE:
-        raise OptionError.unknown("unreadable", unreadable, UNREADABLE)
+        raise OptionError.unknown("choice for unreadable", unreadable, UNREADABLE)
     table = None if labels is None else Path(labels)
     request = _Request(task, size, channels, unreadable, group_by, table)
     parts = _parts(source, request)

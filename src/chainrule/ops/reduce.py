@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -326,8 +327,15 @@ class ArgMin(ArgExtremum):
 
 def _reduce(cls: type[Reduction], x: Any, axis: Axes, keepdims: bool) -> Tensor:
     t = as_tensor(x)
-    axes = normalize_axes(cls.name, axis, t.ndim)
-    return apply(cls.make(axes, bool(keepdims)), t)
+    chosen = tuple(axis) if isinstance(axis, Sequence) else axis
+    return apply(_reduction(cls, chosen, bool(keepdims), t.ndim), t)
+
+
+@lru_cache(maxsize=1024)
+def _reduction(
+    cls: type[Reduction], axis: int | tuple[int, ...] | None, keepdims: bool, ndim: int
+) -> Reduction:
+    return cls.make(normalize_axes(cls.name, axis, ndim), keepdims)
 
 
 def _along(cls: type[AlongAxis], x: Any, axis: int) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from chainrule.core.graph import Buffer, Parameter, Tensor, assign, no_grad
+from chainrule.core.scalar import symbol
 from chainrule.core.spec import FLOAT64, INT64, Spec
 from chainrule.errors import CheckpointError, OptionError, ShapeError, nearest
 from chainrule.optim.rules import RULES, SGD, Rule
@@ -77,6 +78,7 @@ class _Program:
         return {name: known[name].astype(dtype) for name in self.numbers}
 
 
+_ONE_MORE = Assignments({"n": symbol("n") + 1}, ())
 _program = lru_cache(maxsize=256)(_Program)  # equal rules share one
 
 
@@ -173,14 +175,14 @@ class Optimizer:
         Raises ShapeError, with nothing changed, for a gradient that does not fit.
         """
         active = [
-            (slot, slot.parameter.grad)
+            (slot, dw)
             for slot in self._slots
-            if slot.parameter.grad is not None and slot.parameter.requires_grad
+            if (dw := slot.parameter.grad) is not None and slot.parameter.requires_grad
         ]
         for slot, dw in active:
             _check_gradient(slot, dw)
         with no_grad():
-            assign(self.num_steps, self.num_steps + 1)
+            _ONE_MORE.run({"n": self.num_steps}, {})
             numbers: dict[Any, dict[str, Tensor]] = {}
             for (_, parameter, program, lr_scale, variables), dw in active:
                 key = (program, lr_scale, parameter.dtype)
@@ -221,7 +223,7 @@ class Optimizer:
 
 def _check_gradient(slot: _Slot, dw: Tensor) -> None:
     w = slot.parameter
-    if dw.shape != w.shape or dw.dtype != w.dtype:
+    if dw.data.shape != w.data.shape or dw.data.dtype != w.data.dtype:
         raise ShapeError(
             f"optimizer: the gradient of {slot.path} does not fit",
             got=dw.spec,

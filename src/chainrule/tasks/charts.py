@@ -19,10 +19,13 @@ __all__ = ["curves", "picture_url", "scatter", "template_urls"]
 
 Array = np.ndarray[Any, Any]
 
-# Read well on white and on black, and by colour-blind people.
-# Source: Okabe and Ito, "Color universal design", 2008 (their blue and vermilion).
-BLUE, ORANGE = "#2d82c4", "#dd6b20"
-_INK = "#010203"  # stands for the page's text colour, which is not known here
+# Stand for the page's colours, which depend on the reader's light or dark theme.
+_INK, _BLUE, _ORANGE = "#010203", "#040506", "#070809"
+_COLOURS = {
+    _INK: "currentColor",
+    _BLUE: "rgb(var(--blue))",
+    _ORANGE: "rgb(var(--orange))",
+}
 _MAX_POINTS = 2000
 _MAX_SIDE = 128
 
@@ -38,7 +41,7 @@ def curves(
     Training is dashed and validation solid, so that print without colour is enough.
     """
     figure, axes = _chart(5.4, 3.1)
-    styles = {"training": (ORANGE, "--"), "validation": (BLUE, "-")}
+    styles = {"training": (_ORANGE, "--"), "validation": (_BLUE, "-")}
     marker = "o" if len(epochs) == 1 else None
     for part, values in series.items():
         colour, line = styles[part]
@@ -60,6 +63,8 @@ def curves(
     finite = finite[np.isfinite(finite)]
     if name == "loss" and finite.min() > 0 and finite.max() > 30 * finite.min():
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, labelcolor=_INK, fontsize=10)
@@ -76,7 +81,7 @@ def scatter(true: Array, predicted: Array) -> Markup:
         ends = (float(finite.min()), float(finite.max()))
         axes.plot(ends, ends, color=_INK, lw=0.8, ls=":", label="predicted = true")
         axes.legend(frameon=False, labelcolor=_INK, fontsize=10)
-    axes.plot(true[::step], predicted[::step], "o", color=BLUE, ms=3.5, mew=0, alpha=0.55)
+    axes.plot(true[::step], predicted[::step], "o", color=_BLUE, ms=3.5, mew=0, alpha=0.55)
     axes.set_xlabel("true")
     axes.set_ylabel("predicted")
     return _svg(figure)
@@ -109,7 +114,9 @@ def _svg(figure: Figure) -> Markup:
     with matplotlib.rc_context(settings):
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = text[text.index("<svg") :]
+    for stand_in, colour in _COLOURS.items():
+        text = text.replace(stand_in, colour)
     # Every figure has the same names for its groups; a page may have a name only once.
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)

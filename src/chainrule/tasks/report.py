@@ -6,8 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -258,7 +257,12 @@ def _matrix(report: Report) -> dict[str, Any] | None:
         }
         for i in range(len(counts))
     ]
-    return {"rows": rows, "has_numbers": len(counts) <= _MAX_NUMBERS}
+    has_numbers = len(counts) <= _MAX_NUMBERS
+    return {
+        "rows": rows,
+        "has_numbers": has_numbers,
+        "is_upright": has_numbers and max(map(len, report.names)) <= 4,
+    }
 
 
 def _row_shares(counts: Array) -> Array:
@@ -318,6 +322,7 @@ def _mistakes(report: Report) -> list[dict[str, Any]]:
         {
             "mistake": mistake,
             "url": None if mistake.picture is None else picture_url(mistake.picture),
+            "file_name": PurePath(mistake.file or "").name,
         }
         for mistake in report.mistakes
     ]

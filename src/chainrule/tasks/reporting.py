@@ -1,3 +1,105 @@
-"""TEMPORARY."""
-def write_run_report(run, job, outputs):
-    (run.folder / "report.html").write_text("x")
+"""From a finished job to its report: what to show of the data, the model, the scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chainrule import data, nn
+from chainrule.tasks.report import Mistake, Report, write_report
+from chainrule.training import metrics
+
+if TYPE_CHECKING:
+    from chainrule.tasks.run import Job, Run
+
+__all__ = ["first_layer_templates", "worst_mistakes", "write_run_report"]
+
+Array = np.ndarray[Any, Any]
+
+
+def write_run_report(run: Run, job: Job, outputs: Array) -> None:
+    """Write ``report.html`` of a run.
+
+    Args:
+        run: with its settings, history and test results.
+        job: the task, the data and the trained model.
+        outputs: the model's, for the whole test set.
+    """
+    task, test = job.task, job.splits.test
+    probabilities = task.probabilities(outputs)
+    templates = first_layer_templates(job.predictor.model, test.example_shape)
+    shown: dict[str, Any] = {}
+    if task.name == "classify":
+        predicted = outputs.argmax(axis=1)
+        shown["confusion"] = metrics.confusion_matrix(
+            predicted, test.targets, task.num_outputs
+        )
+        shown["mistakes"] = worst_mistakes(probabilities, test, task.names)
+    elif task.name == "label":
+        shown["label_scores"] = _label_scores(outputs, test.targets)
+    else:
+        shown["targets"], shown["predictions"] = test.targets, outputs
+    settings = vars(run.settings)
+    report = Report(
+        title=run.folder.name,
+        settings=settings,
+        command=run.settings.command(),
+        history=run.history,
+        results={k: v for k, v in run.results.items() if k != "environment"},
+        score=task.monitor,
+        health=data.health(job.splits).lines(),
+        model=job.predictor.model.summary(test.example_shape),
+        names=task.names,
+        templates=templates,
+        # A linear model has one template for each class, a network one for each unit.
+        template_names=task.names if run.settings.model == "linear" else None,
+        environment=run.results["environment"],
+        **shown,
+    )
+    write_report(run.report, report)
+
+
+def worst_mistakes(
+    probabilities: Array, dataset: data.Dataset, names: tuple[str, ...], count: int = 24
+) -> list[Mistake]:
+    """The wrongly classified examples whose own class got the least probability."""
+    labels = dataset.targets
+    own = probabilities[np.arange(len(labels)), labels]
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(own[wrong], kind="stable")][:count]
+    is_picture = len(dataset.example_shape) == 3
+    pictures = dataset.read(worst) if is_picture and len(worst) else None
+    return [
+        Mistake(
+            true=names[labels[i]],
+            predicted=names[predicted[i]],
+            probability=float(probabilities[i, predicted[i]]),
+            probability_of_true=float(own[i]),
+            picture=None if pictures is None else pictures[row],
+            file=dataset.sources[i] if dataset.sources is not None else None,
+        )
+        for row, i in enumerate(worst.tolist())
+    ]
+
+
+def first_layer_templates(model: nn.Module, shape: tuple[int, ...]) -> Array | None:
+    """The first dense layer's weights as pictures (units, h, w, c), if inputs are."""
+    if len(shape) != 3:
+        return None
+    for _, parameter in model.named_parameters():
+        if parameter.ndim == 2 and parameter.shape[0] == int(np.prod(shape)):
+            return parameter.numpy().T.reshape(-1, *shape)
+    return None
+
+
+def _label_scores(outputs: Array, targets: Array) -> dict[str, Array]:
+    """F1 and average precision of every label."""
+    columns = range(targets.shape[1])
+    pairs = [(outputs[:, i : i + 1], targets[:, i : i + 1]) for i in columns]
+    return {
+        "f1": np.array([metrics.f1_scores(o, t)["f1_macro"] for o, t in pairs]),
+        "average_precision": np.array([metrics.average_precision(o, t) for o, t in pairs]),
+        "num_examples": (targets > 0.5).sum(axis=0),
+    }

@@ -44,17 +44,24 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class Monitor:
     """Which validation score decides what the best weights are, and when to stop.
 
-    ``patience`` counts epochs without a better score; None never stops early.
+    Of equal scores, which accuracies on small sets often are, the one with the lower
+    loss is better. ``patience`` counts epochs without a better one; None never stops.
     """
 
     name: str = "loss"
     higher_is_better: bool = False
     patience: int | None = None
 
-    def is_better(self, score: float, best: float | None) -> bool:
-        if best is None:
-            return not math.isnan(score)
-        return score > best if self.higher_is_better else score < best
+    def merit(self, scores: Mapping[str, float]) -> list[float]:
+        """What is compared: the score, then the loss, both so that higher is better."""
+        score, loss = scores.get(self.name, math.nan), scores.get("loss", 0.0)
+        return [score if self.higher_is_better else -score, -loss]
+
+    def is_better(self, merit: list[float], best: list[float] | None) -> bool:
+        """Whether a merit beats the best so far; NaN never does."""
+        if any(math.isnan(m) for m in merit):
+            return False
+        return best is None or merit > best
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class Progress:
     """Minibatches of the current epoch that are already trained on."""
     sums: dict[str, float] = field(default_factory=dict)
     """Of the current epoch, weighted by examples; "examples" counts them."""
-    best_score: float | None = None
+    best_merit: list[float] | None = None
     best_epoch: int = 0
     log_position: int = 0
     elapsed_s: float = 0.0
@@ -317,13 +324,13 @@ class Trainer:
         weights = self.average.applied() if self.average else nullcontext()
         with weights:
             validation = self._validation_scores()
-            score = validation.get(self.monitor.name, training.get("loss", math.nan))
-            is_best = self.monitor.is_better(score, progress.best_score)
+            merit = self.monitor.merit(validation or training)
+            is_best = self.monitor.is_better(merit, progress.best_merit)
             if is_best:
                 self.best = self.model.state()
         if is_best:
-            progress.best_score, progress.best_epoch = score, progress.epoch
-        self.schedule.observe(score)
+            progress.best_merit, progress.best_epoch = merit, progress.epoch
+        self.schedule.observe(merit[0])
         progress.elapsed_s = time.perf_counter() - began
         epoch = EpochFinished(
             epoch=progress.epoch,

@@ -1,6 +1,7 @@
 """The health of data: counts, gaps, near-duplicates."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -111,7 +112,9 @@ def test_numbers_have_ranges_in_place_of_counts():
 
 
 def test_a_sample_is_looked_at_where_there_is_too_much(images, monkeypatch):
-    monkeypatch.setattr("chainrule.data.health._MAX_VALUES", 60 * 1200)
+    # The package's attribute of this name is the function.
+    module = sys.modules["chainrule.data.health"]
+    monkeypatch.setattr(module, "_MAX_VALUES", 60 * 1200)
     found = health(splits(images))
     assert found.num_compared == 60
     assert (

@@ -102,10 +102,12 @@ def test_another_shape_is_covered_and_its_middle_kept():
 
 
 def test_a_large_jpeg_shrinks_to_its_averages():
-    board = np.kron(np.indices((8, 8)).sum(0) % 2, np.ones((100, 100))) * 255
-    name = saved(board.astype(np.uint8), "picture.jpg", quality=95)
+    ramp = np.linspace(0, 255, 800).astype(np.uint8)[None].repeat(800, axis=0)
+    name = saved(ramp, "picture.jpg", quality=95)
     small = read_picture(name, (8, 8), 1)[:, :, 0].astype(int)
-    assert abs(small - (np.indices((8, 8)).sum(0) % 2) * 255).max() < 70
+    averages = ramp.reshape(8, 100, 8, 100).mean(axis=(1, 3))
+    # At the borders the filter leans on fewer pixels.
+    assert abs(small - averages).max() < 8
 
 
 def test_a_crop_is_cut_out_of_the_turned_picture():

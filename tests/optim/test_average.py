@@ -33,12 +33,16 @@ def test_the_weights_come_back_even_after_an_error():
     average = MovingAverage([("w", w)], decay=0.0)
     average.update()
     w.data = np.array([2.0])
-    inside = []
-    with pytest.raises(IndexError), average.applied():
-        inside.append(w.tolist()[0])
-        inside.pop(1)
-    assert inside == [1.0]
-    assert w.tolist() == [2.0]
+    seen = []
+
+    def fail():
+        with average.applied():
+            seen.extend(w.tolist())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert (seen, w.tolist()) == ([1.0], [2.0])
 
 
 def test_before_any_update_it_is_the_weights():

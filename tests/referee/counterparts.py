@@ -45,9 +45,10 @@ def sizes(given: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(given[0]) if one else tuple(given)
 
 
-def axis_of(dim: Any) -> Any:
-    """An empty list of axes means all of them."""
-    return None if isinstance(dim, (tuple, list)) and not dim else dim
+def axis_of(x: Tensor, dim: Any) -> Any:
+    """PyTorch's axes in our words: an empty list is all, a scalar has an axis 0."""
+    is_all = isinstance(dim, (tuple, list)) and not dim
+    return None if is_all or not x.ndim else dim
 
 
 # --------------------------------------------------------------------- elementwise
@@ -85,9 +86,12 @@ UNARY = {
     "isinf": lambda x: cr.abs(x) == math.inf,
     "isfinite": lambda x: cr.abs(x) < math.inf,
     "logical_not": lambda x: x == 0,
-    "zeros_like": lambda x, **layout: cr.zeros_like(x),
-    "ones_like": lambda x, **layout: cr.ones_like(x),
-    "nn.functional.hardsigmoid": lambda x: cr.clip(x / 6 + 0.5, 0, 1),
+    "zeros_like": lambda x, dtype=None, **layout: cr.zeros_like(
+        x if dtype is None else x.astype(dtype)
+    ),
+    "ones_like": lambda x, dtype=None, **layout: cr.ones_like(
+        x if dtype is None else x.astype(dtype)
+    ),
     "nn.functional.hardswish": lambda x: x * cr.clip(x / 6 + 0.5, 0, 1),
     "nn.functional.logsigmoid": cr.log_sigmoid,
     "nn.functional.mish": lambda x: x * cr.tanh(cr.softplus(x)),
@@ -183,7 +187,7 @@ def clamp_max(x: Tensor, max: Any) -> Tensor:
 
 
 @counterpart("where")
-def where(condition: Tensor, x: Any, y: Any) -> Tensor:
+def where(x: Tensor, condition: Tensor, y: Any) -> Tensor:
     return cr.where(condition, x, y)
 
 
@@ -260,7 +264,9 @@ def glu(x: Tensor, dim: int = -1) -> Tensor:
 
 @counterpart("nn.functional.prelu")
 def prelu(x: Tensor, weight: Tensor) -> Tensor:
-    if weight.size > 1:  # one slope for each channel, which PyTorch keeps on axis 1
+    if not weight.ndim or x.ndim < 2:
+        weight = cr.reshape(weight, ())
+    else:  # one slope for each channel, which PyTorch keeps on axis 1
         weight = cr.reshape(weight, (-1, *(1 for _ in x.shape[2:])))
     return cr.where(x > 0, x, x * weight)
 
@@ -280,7 +286,7 @@ def dropout(
 def reduction(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def adapter(x: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None):
         need(dtype is None, "a dtype argument")
-        return f(x, axis_of(dim), keepdims=keepdim)
+        return f(x, axis_of(x, dim), keepdims=keepdim)
 
     return adapter
 
@@ -396,7 +402,7 @@ def spread(
             dim = given
     need(correction is None or float(correction).is_integer(), "a broken correction")
     correction = int(unbiased) if correction is None else int(correction)
-    return f(x, axis_of(dim), keepdims=keepdim, correction=correction)
+    return f(x, axis_of(x, dim), keepdims=keepdim, correction=correction)
 
 
 def mean_beside(
@@ -404,24 +410,25 @@ def mean_beside(
 ) -> Tensor:
     for given in args:
         dim = dim if isinstance(given, bool) else given
-    return cr.mean(x, axis_of(dim), keepdims=keepdim)
+    return cr.mean(x, axis_of(x, dim), keepdims=keepdim)
 
 
 @counterpart("cumsum")
-def cumsum(x: Tensor, dim: int) -> Tensor:
+def cumsum(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    need(dtype is None, "a dtype argument")
     return cr.cumsum(x, dim) if x.ndim else x
 
 
 @counterpart("count_nonzero")
 def count_nonzero(x: Tensor, dim: Any = None) -> Tensor:
-    return cr.sum(x != 0, axis_of(dim))
+    return cr.sum(x != 0, axis_of(x, dim))
 
 
 @counterpart("norm", "norm.fro", "norm.inf")
 def norm(x: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False) -> Tensor:
     p = 2 if p in ("fro", None) else p
     need(p in (1, 2, math.inf), "a norm of an order other than 1, 2 and infinity")
-    return cr.norm(x, axis_of(dim), order=p, keepdims=keepdim)
+    return cr.norm(x, axis_of(x, dim), order=p, keepdims=keepdim)
 
 
 @counterpart("linalg.vector_norm")
@@ -491,11 +498,8 @@ def transpose(x: Tensor, a: int, b: int) -> Tensor:
 
 @counterpart("movedim")
 def move_axis(x: Tensor, source: Any, destination: Any) -> Tensor:
-    order = np.moveaxis(np.empty((0,) * x.ndim), source, destination)
-    names = np.arange(x.ndim)
-    del order
-    moved = list(np.moveaxis(np.zeros(tuple(names + 2)), source, destination).shape)
-    return cr.transpose(x, [n - 2 for n in moved])
+    numbered = np.empty(range(x.ndim))  # axis i has size i
+    return cr.transpose(x, np.moveaxis(numbered, source, destination).shape)
 
 
 @counterpart("T", "t", "t_copy", "H")
@@ -650,7 +654,7 @@ def pad(x: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Tenso
 
 @counterpart("__getitem__")
 def getitem(x: Tensor, key: Any) -> Tensor:
-    return x[tuple(key) if isinstance(key, list) else key]
+    return x[key]
 
 
 @counterpart("select")
@@ -686,6 +690,7 @@ def gather(x: Tensor, dim: int, index: Tensor, sparse_grad: bool = False) -> Ten
     if not x.ndim or not index.ndim:
         whole = cr.take(cr.reshape(x, -1), cr.reshape(index, -1), 0)
         return cr.reshape(whole, index.shape)
+    need(index.ndim == x.ndim, "empty indices of another number of axes")
     return cr.take_along_axis(x, index, dim)
 
 
@@ -718,10 +723,11 @@ def index_add(
 
 
 @counterpart("nn.functional.embedding")
-def embedding(index: Tensor, weight: Tensor, **options: Any) -> Tensor:
+def embedding(weight: Tensor, index: Tensor, **options: Any) -> Tensor:
     need(options.get("max_norm") is None, "embedding: max_norm")
     need(options.get("padding_idx") is None, "embedding: padding_idx")
     need(not options.get("scale_grad_by_freq"), "embedding: scale_grad_by_freq")
+    need(not options.get("sparse"), "embedding: sparse gradients")
     return cr.take(weight, index, 0)
 
 
@@ -765,6 +771,7 @@ def add_matmuls(
 def add_outer(
     x: Tensor, a: Tensor, b: Tensor, beta: float = 1, alpha: float = 1
 ) -> Tensor:
+    need(beta != 0, "beta = 0, which makes PyTorch pass over NaN")
     return x * beta + a[:, None] * b * alpha
 
 
@@ -835,7 +842,6 @@ def bce_with_logits(
     pos_weight: Any = None,
 ) -> Tensor:  # fmt: skip
     need(pos_weight is None, "weights for positive examples")
-    need(not y.requires_grad, "gradients of the targets") if False else None
     terms = elements(nn.sigmoid_cross_entropy, x, y, "none")
     return reduced(terms if weight is None else terms * weight, reduction)
 
@@ -847,6 +853,8 @@ def cross_entropy(
 ) -> Tensor:  # fmt: skip
     need(x.ndim == 2, "cross-entropy of pixels or of a single example")
     need(ignore_index == -100, "an ignored class")
+    need(y.ndim == 1 or np.allclose(y.data.sum(1), 1), "labels that do not sum to 1")
+    need(weight is None or weight.data.min() >= 0, "negative class weights")
     return nn.softmax_cross_entropy(
         x, y, class_weights=weight, label_smoothing=label_smoothing, reduction=reduction
     )
@@ -872,6 +880,7 @@ def multi_margin_loss(
     need(p == 1, "squared hinges")
     need(weight is None, "class weights")
     need(x.ndim == 2, "a single example")
+    need(margin >= 0, "a negative margin")
     # PyTorch divides by the number of classes, the lectures do not.
     return nn.multiclass_hinge(x, y, margin=margin, reduction=reduction) / x.shape[1]
 
@@ -914,8 +923,10 @@ def layer_norm(
 
 @counterpart("nn.functional.cosine_similarity")
 def cosine_similarity(x: Tensor, y: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    lengths = [cr.maximum(cr.norm(t, dim, keepdims=True), eps) for t in (x, y)]
-    return cr.sum((x / lengths[0]) * (y / lengths[1]), dim)
+    need(x.shape == y.shape, "vectors that broadcast")
+    axis = axis_of(x, dim)
+    p, q = (t / cr.maximum(cr.norm(t, axis, keepdims=True), eps) for t in (x, y))
+    return cr.sum(p * q, axis)
 
 
 @counterpart("nn.functional.pairwise_distance")
@@ -929,7 +940,6 @@ def pairwise_distance(
 def kl_div(
     x: Tensor, y: Tensor, reduction: str = "mean", log_target: bool = False, **rest: Any
 ) -> Tensor:
-    need(reduction != "batchmean", "a mean over the batch alone") if False else None
     terms = cr.exp(y) * (y - x) if log_target else y * (cr.log(y) - x)
     if reduction == "batchmean":
         return cr.sum(terms) / x.shape[0]

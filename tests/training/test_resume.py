@@ -1,4 +1,4 @@
-"""A run may be killed anywhere: it goes on, and ends with the bits it would have had."""
+"""A run may be killed anywhere and still ends with the bits it would have had."""
 
 import json
 import os
@@ -42,7 +42,8 @@ def listen(event):
 
 settings = tasks.Settings(
     out=folder, hidden=(16,), epochs=4, dropout=0.2, augment="shift:1", seed=3,
-    optimizer="adam", mixup=0.2, average=0.9, schedule="cosine", checkpoint_every_s=0.02,
+    optimizer="adam", mixup=0.2, average=0.9, schedule="cosine",
+    checkpoint_every_s=0.02,
 )
 if os.path.exists(os.path.join(folder, "settings.toml")):
     tasks.resume(folder, listeners=[listen])
@@ -65,7 +66,9 @@ def run(folder: Path, moment: str = "never") -> int:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_a_run_killed_ten_times_ends_bit_identical_with_every_step_logged_once(tmp_path):
+def test_a_run_killed_ten_times_ends_bit_identical_with_every_step_logged_once(
+    tmp_path,
+):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run(whole) == 0
 
@@ -89,7 +92,9 @@ def test_a_run_killed_ten_times_ends_bit_identical_with_every_step_logged_once(t
     assert [row["step"] for row in steps] == list(range(1, ours.progress["step"] + 1))
     assert steps == read_rows(whole / "metrics.jsonl", "step")
     for split in ("accuracy", "loss"):
-        results = [json.loads((f / "results.json").read_text()) for f in (whole, broken)]
+        results = [
+            json.loads((f / "results.json").read_text()) for f in (whole, broken)
+        ]
         assert results[0][split] == results[1][split]
     leftovers = [p.name for p in broken.iterdir() if p.suffix == ".tmp"]
     assert leftovers == [], "a killed run left temporary files behind"

@@ -10,7 +10,7 @@ import itertools
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ContextDecorator
 from functools import lru_cache
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
@@ -52,7 +52,7 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 Gradients = "tuple[Tensor | Callable[[], Tensor] | None, ...]"
-"""One entry per input: a tensor, a function that makes it when it is needed, or None."""
+"""For each input a tensor, a function that makes it when needed, or None."""
 
 OPS: dict[str, type[Op]] = {}
 """Every op class by its name."""
@@ -107,7 +107,7 @@ class Op(ABC):
         return f"{type(self).__name__}()"
 
     def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
-        """The dtypes in which the op takes its inputs; they are cast when they differ."""
+        """The dtypes in which the op takes its inputs; others are cast."""
         return inputs
 
     @abstractmethod
@@ -184,7 +184,8 @@ def apply(op: Op, *inputs: Tensor) -> Tensor:
         a, b = arrays = (x._array, y._array)
         key = (a.shape, a.dtype, b.shape, b.dtype)
     else:
-        arrays, parts = [], []
+        arrays = []
+        parts: list[Any] = []
         for t in inputs:
             a = t._array
             arrays.append(a)
@@ -654,7 +655,7 @@ def operands(x: Any, y: Any) -> tuple[Tensor, Tensor]:
 
 
 class Variable(Tensor):
-    """A tensor whose values may be replaced by ``assign``: all state is made of these."""
+    """A tensor whose values ``assign`` may replace: all state is made of these."""
 
     __slots__ = ()
 
@@ -706,12 +707,14 @@ def assign(variable: Variable, value: Any) -> None:
     variable.data = value
 
 
-def note_written(variable: Variable) -> None:
-    """Say that a variable's array was written to, as ``assign`` does by itself.
+def note_written(variables: Iterable[Variable]) -> None:
+    """Say that variables' arrays were written to, as ``assign`` does by itself.
 
     A backward pass that needs the values from before is then refused.
     """
-    variable.order = next(_order)
+    now = next(_order)
+    for variable in variables:
+        variable.order = now
 
 
 def check_not_overwritten(used: Tensor, by: Tensor) -> None:

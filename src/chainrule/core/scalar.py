@@ -38,6 +38,7 @@ __all__ = [
     "minimum",
     "numpy_function",
     "power",
+    "quietly",
     "select",
     "sign",
     "sin",

@@ -13,7 +13,7 @@ from chainrule.data.transforms import Keys, Transform, parse
 
 if TYPE_CHECKING:
     from chainrule.data.images import ImageDataset
-    from chainrule.data.pictures import list_pictures, read_picture
+    from chainrule.data.pictures import form_picture, list_pictures, read_picture
     from chainrule.data.sources import Source, available, load
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Transform",
     "arrays",
     "available",
+    "form_picture",
     "health",
     "list_pictures",
     "load",
@@ -41,6 +42,7 @@ _LAZY = {
     "ImageDataset": "images",
     "Source": "sources",
     "available": "sources",
+    "form_picture": "pictures",
     "list_pictures": "pictures",
     "load": "sources",
     "read_picture": "pictures",

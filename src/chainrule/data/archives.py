@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from chainrule.errors import ChainruleError, DataError, FileError
 
@@ -63,16 +63,16 @@ def decompressed_tar(path: Path) -> Iterator[tarfile.TarFile]:
 
 def checked_member(name: str, path: Path) -> str:
     """A member's name as a relative path; DataError where it leaves its folder."""
-    pure = PurePosixPath(name.replace("\\", "/"))
-    has_drive = re.match("[A-Za-z]:/", name.replace("\\", "/")) is not None
-    if pure.is_absolute() or ".." in pure.parts or has_drive:
+    plain = name.replace("\\", "/")
+    parts = [part for part in plain.split("/") if part not in ("", ".")]
+    if plain.startswith("/") or ".." in parts or re.match("[A-Za-z]:/", plain):
         raise DataError(
             f"{str(path)!r} has a member that climbs out of its folder",
             got=repr(name),
             expected="names below the archive's own folder",
             hint="do not trust this archive",
         )
-    return pure.as_posix()
+    return "/".join(parts)
 
 
 @contextmanager

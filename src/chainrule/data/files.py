@@ -14,7 +14,7 @@ import tarfile
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -286,14 +286,14 @@ def _walk_tar(
 
 
 def _is_wanted(name: str) -> bool:
-    parts = PurePosixPath(name).parts
+    parts = name.split("/")
     is_litter = any(part.startswith(".") or part in _LITTER for part in parts)
     return is_picture_name(name) and not is_litter
 
 
 def _parent(name: str) -> str:
-    parent = PurePosixPath(name).parent.as_posix()
-    return "" if parent == "." else parent
+    # pathlib would intern every name for the life of the process.
+    return name.rpartition("/")[0]
 
 
 def _stamp(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +84,7 @@ class Loader:
             return np.arange(len(self.dataset))
         return generator(self.seed, "shuffle", epoch).permutation(len(self.dataset))
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
         """The batches of one epoch; those before ``start_step`` are not even read."""
         batches = self._batches(epoch, start_step)
         is_a_copy = self.dataset.is_in_memory and self.augment is None
@@ -92,7 +92,7 @@ class Loader:
             return batches
         return _prepared_ahead(batches, self.ahead)
 
-    def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
+    def _batches(self, epoch: int, start_step: int) -> Generator[Batch, None, None]:
         order = self.order(epoch)
         targets = self.dataset.targets
         for step in range(start_step, len(self)):
@@ -103,7 +103,9 @@ class Loader:
             yield Batch(inputs, targets[indices], indices)
 
 
-def _prepared_ahead(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
+def _prepared_ahead(
+    batches: Iterator[Batch], ahead: int
+) -> Generator[Batch, None, None]:
     """Draw from ``batches`` in a thread, at most ``ahead`` of them in advance."""
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(ahead)
     stopped = threading.Event()

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,8 +44,8 @@ _ON_ITS_SIDE = 5
 
 def is_picture_name(name: str) -> bool:
     """Whether a file's name says that it is a picture; hidden files are not."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    file = name.rpartition("/")[2]
+    return os.path.splitext(file)[1].lower() in _SUFFIXES and not file.startswith(".")
 
 
 def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
@@ -159,12 +159,51 @@ def decode(
         turned: Image.Image = image
         if orientation != 1:
             turned = ImageOps.exif_transpose(image)
-        if crop is not None:
-            turned = _cropped(turned, crop, where)
-        plain = _to_8_bits(turned, channels)
-        if plain.size != (size[1], size[0]):
-            plain = ImageOps.fit(plain, (size[1], size[0]), _bilinear())
-        return np.asarray(plain, np.uint8).reshape(*size, channels), had
+        return _formed(turned, where, size, channels, crop), had
+
+
+def form_picture(
+    pixels: Any,
+    size: tuple[int, int],
+    channels: int,
+    crop: tuple[int, int, int, int] | None = None,
+) -> Array:
+    """Pixels already in memory as the net's input, made as ``read_picture`` makes files.
+
+    Shapes: uint8 (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) -> uint8 (*size, channels).
+
+    Raises: DataError for an array that is no picture, or for a crop outside it.
+    """
+    from PIL import Image  # heavy, and only pictures need it
+
+    array = np.asarray(pixels)
+    is_picture = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+    if array.dtype != np.uint8 or not is_picture or not array.size:
+        raise DataError(
+            "not a picture",
+            got=f"{array.dtype.name}{list(array.shape)}",
+            expected="uint8 (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)",
+            hint="values from 0 to 255: (255 * x).astype('uint8')",
+        )
+    image = Image.fromarray(array[:, :, 0] if array.shape[2:] == (1,) else array)
+    return _formed(image, "the array", size, channels, crop)
+
+
+def _formed(
+    image: Image.Image,
+    where: str,
+    size: tuple[int, int],
+    channels: int,
+    crop: tuple[int, int, int, int] | None,
+) -> Array:
+    from PIL import ImageOps
+
+    if crop is not None:
+        image = _cropped(image, crop, where)
+    plain = _to_8_bits(image, channels)
+    if plain.size != (size[1], size[0]):
+        plain = ImageOps.fit(plain, (size[1], size[0]), _bilinear())
+    return np.asarray(plain, np.uint8).reshape(*size, channels)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from chainrule.core import scalar
 from chainrule.core.graph import Tensor, apply, as_tensor, function, register
 from chainrule.core.scalar import Expr
 from chainrule.errors import OptionError
-from chainrule.ops.elementwise import FloatOp, erf, exp, where
+from chainrule.ops.elementwise import FloatOp, erf, exp, minimum, where
 
 __all__ = [
     "elu",
@@ -102,7 +102,9 @@ class ELU(FloatOp):
         )
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
-        return (where(x > 0, dy, dy * (y + self.alpha)),)
+        # Not y + alpha, whose leading digits cancel where exp(x) is small.
+        slope = exp(minimum(x, 0.0)) * self.alpha
+        return (where(x > 0, dy, dy * slope),)
 
 
 @register

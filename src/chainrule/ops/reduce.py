@@ -19,6 +19,7 @@ from chainrule.core.graph import (
     function,
     register,
 )
+from chainrule.core.scalar import quietly
 from chainrule.core.spec import (
     FLOAT32,
     INT64,
@@ -237,7 +238,7 @@ class Softmax(AlongAxis):
     name = "softmax"
     pattern = "competes: y·(dy - Σ y·dy), the components sum to 0"
 
-    @np.errstate(invalid="ignore")  # of an infinite element: inf - inf is NaN
+    @quietly  # of an infinite element: inf - inf is NaN
     def compute(self, *arrays: Any) -> Any:
         y = np.exp(_shifted(arrays[0], self.axis))
         y /= np.add.reduce(y, axis=self.axis, keepdims=True)
@@ -255,7 +256,7 @@ class LogSoftmax(AlongAxis):
     name = "log_softmax"
     pattern = "competes: dy - softmax(x)·Σ dy"
 
-    @np.errstate(invalid="ignore")  # of an infinite element: inf - inf is NaN
+    @quietly  # of an infinite element: inf - inf is NaN
     def compute(self, *arrays: Any) -> Any:
         y = _shifted(arrays[0], self.axis)
         y -= np.log(np.add.reduce(np.exp(y), axis=self.axis, keepdims=True))

@@ -10,17 +10,16 @@ import numpy as np
 
 from chainrule.core.graph import Buffer, Parameter, assign, no_grad
 from chainrule.core.scalar import power, symbol
-from chainrule.core.spec import FLOAT64, INT64
+from chainrule.core.spec import INT64
 from chainrule.errors import OptionError
 from chainrule.optim.optimizer import load_buffers
-from chainrule.optim.update import Assignments, Update
+from chainrule.optim.update import Program
 
 __all__ = ["MovingAverage"]
 
 Array = np.ndarray[Any, Any]
 
-_average, _w, _rate = map(symbol, ("average", "w", "rate"))
-_STEP = Assignments({"average": _average + _rate * (_w - _average)}, ("rate",))
+_ONE_MORE = Program({"n": symbol("n") + 1})
 
 
 class MovingAverage:
@@ -70,18 +69,20 @@ class MovingAverage:
             path: Buffer(p.data, name=f"average/{path}")
             for path, p in self._parameters.items()
         }
-        rate = (1 - decay) / (1 - power(decay, symbol("t")))
-        self._rate = Update.make(rate)
+        mean, w, rate, t = map(symbol, ("average", "w", "rate", "t"))
+        self._program = Program(
+            {"average": mean + rate * (w - mean)},
+            ("w",),
+            {"rate": (1 - decay) / (1 - power(decay, t))},
+        )
 
     def update(self) -> None:
         """Take the weights as they are now into the average."""
         with no_grad():
-            assign(self.num_updates, self.num_updates + 1)
-            rate = self._rate.on({"t": self.num_updates.astype(FLOAT64)})
+            _ONE_MORE.run([self.num_updates])
             for path, w in self._parameters.items():
-                average = self._averages[path]
-                others = {"w": w, "rate": rate.astype(w.dtype)}
-                _STEP.run({"average": average}, others)
+                numbers = self._program.numbers({"t": self.num_updates}, w.dtype)
+                self._program.run([self._averages[path]], [w], numbers)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -11,12 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule.core.graph import Buffer, Parameter, Tensor, assign, no_grad
+from chainrule.core.graph import (
+    Buffer,
+    Parameter,
+    Tensor,
+    Variable,
+    assign,
+    no_grad,
+)
 from chainrule.core.scalar import symbol
 from chainrule.core.spec import FLOAT64, INT64, Spec
 from chainrule.errors import CheckpointError, OptionError, ShapeError, nearest
 from chainrule.optim.rules import RULES, SGD, Rule
-from chainrule.optim.update import Assignments, Update
+from chainrule.optim.update import Program
 
 __all__ = ["Group", "Optimizer", "load_buffers", "matches", "optimizer"]
 
@@ -58,28 +65,13 @@ def matches(pattern: str, path: str) -> bool:
     return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")
 
 
-class _Program:
-    """A rule made ready to run."""
-
-    def __init__(self, rule: Rule) -> None:
-        self.shared = {n: Update.make(value) for n, value in rule.shared().items()}
-        numbers = ("lr", *self.shared)
-        self.assignments = Assignments(rule.assignments(), numbers)
-        self.numbers = [n for n in numbers if n in self.assignments.arguments]
-
-    def numbers_for(
-        self, lr: Tensor, num_steps: Tensor, dtype: Any
-    ) -> dict[str, Tensor]:
-        """What all weights of one learning rate and dtype have in common in a step."""
-        known = {"lr": lr}
-        if self.shared:
-            known["t"] = num_steps.astype(FLOAT64)
-            known |= {name: op.on(known) for name, op in self.shared.items()}
-        return {name: known[name].astype(dtype) for name in self.numbers}
+@lru_cache(maxsize=256)
+def _program(rule: Rule) -> Program:
+    """The rule made ready to run; equal rules share one."""
+    return Program(rule.assignments(), ("dw",), rule.shared())
 
 
-_ONE_MORE = Assignments({"n": symbol("n") + 1}, ())
-_program = lru_cache(maxsize=256)(_Program)  # equal rules share one
+_ONE_MORE = Program({"n": symbol("n") + 1})
 
 
 class _Slot(NamedTuple):
@@ -87,9 +79,14 @@ class _Slot(NamedTuple):
 
     path: str
     parameter: Parameter
-    program: _Program
+    program: Program
     lr_scale: float
-    variables: dict[str, Parameter | Buffer]
+    state: dict[str, Buffer]
+
+    @property
+    def variables(self) -> list[Variable]:
+        """What the program assigns to, in its order."""
+        return [*self.state.values(), self.parameter]
 
 
 class Optimizer:
@@ -153,11 +150,9 @@ class Optimizer:
         if not parameter.is_penalized:
             decay = 0.0
         rule = self.rule if decay is None else replace(self.rule, weight_decay=decay)
-        variables: dict[str, Parameter | Buffer] = {"w": parameter}
-        for name in rule.state:
-            zeros = np.zeros_like(parameter.data)
-            variables[name] = Buffer(zeros, name=f"{name}/{path}")
-        return _Slot(path, parameter, _program(rule), group.lr_scale, variables)
+        zeros = np.zeros_like(parameter.data)
+        state = {name: Buffer(zeros, name=f"{name}/{path}") for name in rule.state}
+        return _Slot(path, parameter, _program(rule), group.lr_scale, state)
 
     def set_lr(self, value: float) -> None:
         """Take another learning rate; raises OptionError if negative or not finite."""
@@ -182,16 +177,15 @@ class Optimizer:
         for slot, dw in active:
             _check_gradient(slot, dw)
         with no_grad():
-            _ONE_MORE.run({"n": self.num_steps}, {})
-            numbers: dict[Any, dict[str, Tensor]] = {}
-            for (_, parameter, program, lr_scale, variables), dw in active:
-                key = (program, lr_scale, parameter.dtype)
+            _ONE_MORE.run([self.num_steps])
+            numbers: dict[Any, list[Any]] = {}
+            for slot, dw in active:
+                key = (slot.program, slot.lr_scale, dw.data.dtype)
                 if key not in numbers:
-                    lr = self.lr if lr_scale == 1 else self.lr * lr_scale
-                    numbers[key] = program.numbers_for(
-                        lr, self.num_steps, parameter.dtype
-                    )
-                program.assignments.run(variables, {**numbers[key], "dw": dw})
+                    lr = self.lr if slot.lr_scale == 1 else self.lr * slot.lr_scale
+                    given = {"lr": lr, "t": self.num_steps}
+                    numbers[key] = slot.program.numbers(given, dw.dtype)
+                slot.program.run(slot.variables, [dw], numbers[key])
 
     def zero_grad(self) -> None:
         """Forget all gradients, so that the next backward pass starts from nothing."""
@@ -205,9 +199,8 @@ class Optimizer:
         yield "num_steps", self.num_steps
         yield "lr", self.lr
         for slot in self._slots:
-            for name, variable in slot.variables.items():
-                if isinstance(variable, Buffer):
-                    yield f"{name}/{slot.path}", variable
+            for name, buffer in slot.state.items():
+                yield f"{name}/{slot.path}", buffer
 
     def state(self) -> dict[str, Array]:
         """Copies of all state by name, for a checkpoint."""

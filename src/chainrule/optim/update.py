@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 from chainrule.core import scalar
 from chainrule.core.graph import Tensor, Variable, apply, assign, mode, note_written
 from chainrule.core.scalar import Expr
+from chainrule.core.spec import FLOAT64
 from chainrule.errors import GradientError
 from chainrule.ops.elementwise import ElementwiseOp
 
-__all__ = ["Assignments", "Update"]
+__all__ = ["Program", "Update"]
 
 
 @dataclass(frozen=True)
@@ -43,40 +44,60 @@ class Update(ElementwiseOp):
             expected="a loss computed after the step, from the new weights",
         )
 
-    def on(self, values: Mapping[str, Tensor]) -> Tensor:
-        """The expression's value for these operands."""
-        return apply(self, *[values[name] for name in self.arguments])
 
+class Program:
+    """Assignments to variables, made in order: each reads what those before wrote.
 
-class Assignments:
-    """Variables and their new values, assigned in order: each reads those before.
-
-    Eager execution writes into the variables' arrays; where a graph is being captured,
-    every new value is one op, and then an assignment.
+    Eager execution computes numbers as Python floats and writes into the variables'
+    arrays; where a graph is being captured, every value is an op, then an assignment.
 
     Args:
-        values: the expressions by the names of the variables.
-        numbers: names, among those that they read, that stand for 0-d tensors; all
-            others have one shape and dtype.
+        values: new values by the names of the variables.
+        operands: what else is read and has the variables' shape and dtype.
+        shared: numbers that the values read, from other numbers; all numbers that no
+            expression makes, such as lr, are given.
     """
 
-    def __init__(self, values: Mapping[str, Expr], numbers: Collection[str]) -> None:
-        self.ops = {name: Update.make(value) for name, value in values.items()}
-        read = (name for op in self.ops.values() for name in op.arguments)
-        self.arguments = tuple(dict.fromkeys([*values, *read]))
+    def __init__(
+        self,
+        values: Mapping[str, Expr],
+        operands: Sequence[str] = (),
+        shared: Mapping[str, Expr] | None = None,
+    ) -> None:
+        self._updates = {name: Update.make(value) for name, value in values.items()}
+        self._shared = {n: Update.make(value) for n, value in (shared or {}).items()}
+        arrays = (*values, *operands)
+        read = (n for op in self._updates.values() for n in op.arguments)
+        self._numbers = tuple(dict.fromkeys(n for n in read if n not in arrays))
+        self._arguments = (*arrays, *self._numbers)
         self._run = scalar.in_place_function(
-            "assignments", self.arguments, numbers, values
+            "program", self._arguments, self._numbers, values
         )
 
-    def run(
-        self, variables: Mapping[str, Variable], others: Mapping[str, Tensor]
-    ) -> None:
-        """Carry them out on the variables, which may also read the other tensors."""
-        read = {**others, **variables}
+    def numbers(self, given: Mapping[str, Tensor], dtype: Any) -> list[Any]:
+        """What ``run`` takes as numbers, from 0-d tensors by name."""
         if mode.tracing:
-            for name, op in self.ops.items():
-                assign(variables[name], op.on(read))
+            tensors = {name: t.astype(FLOAT64) for name, t in given.items()}
+            for name, op in self._shared.items():
+                tensors[name] = apply(op, *[tensors[n] for n in op.arguments])
+            return [tensors[name].astype(dtype) for name in self._numbers]
+        floats = {name: t.data.item() for name, t in given.items()}
+        for name, op in self._shared.items():
+            floats[name] = float(op.compute(*[floats[n] for n in op.arguments]))
+        return [floats[name] for name in self._numbers]
+
+    def run(
+        self,
+        variables: Sequence[Variable],
+        operands: Sequence[Tensor] = (),
+        numbers: Sequence[Any] = (),
+    ) -> None:
+        """Carry the assignments out on variables, operands and numbers in order."""
+        if not mode.tracing:
+            self._run(*[t._array for t in (*variables, *operands)], *numbers)
+            note_written(variables)
             return
-        self._run(*[read[name].data for name in self.arguments])
-        for name in self.ops:
-            note_written(variables[name])
+        given = (*variables, *operands, *numbers)
+        read = dict(zip(self._arguments, given, strict=True))
+        for variable, op in zip(variables, self._updates.values(), strict=True):
+            assign(variable, apply(op, *[read[name] for name in op.arguments]))

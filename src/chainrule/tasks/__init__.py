@@ -1,6 +1,6 @@
 """Tasks: data, model, loss, scores and report, as one thing that a user asks for."""
 
-from chainrule.tasks.fit import evaluate, fit
+from chainrule.tasks.fitting import evaluate, fit
 from chainrule.tasks.predictor import Prediction, Predictor, load
 from chainrule.tasks.run import (
     Job,

@@ -63,9 +63,9 @@ class Architecture:
 
     @staticmethod
     def from_json(text: str) -> Architecture:
-        """Read what ``to_json`` wrote; raises CheckpointError if it is something else."""
+        """Read what ``to_json`` wrote; raises CheckpointError for something else."""
         try:
-            values = {
+            values: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v
                 for k, v in json.loads(text).items()
             }

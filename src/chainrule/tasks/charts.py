@@ -73,7 +73,7 @@ def curves(
 
 def scatter(true: Array, predicted: Array) -> Markup:
     """Predicted against true numbers with the line where they agree, as SVG."""
-    figure, axes = _chart(4.2, 3.8)
+    figure, axes = _chart(5.4, 4.4)
     step = -(-len(true) // _MAX_POINTS)
     finite = np.concatenate([true, predicted])
     finite = finite[np.isfinite(finite)]
@@ -81,7 +81,9 @@ def scatter(true: Array, predicted: Array) -> Markup:
         ends = (float(finite.min()), float(finite.max()))
         axes.plot(ends, ends, color=_INK, lw=0.8, ls=":", label="predicted = true")
         axes.legend(frameon=False, labelcolor=_INK, fontsize=10)
-    axes.plot(true[::step], predicted[::step], "o", color=_BLUE, ms=3.5, mew=0, alpha=0.55)
+    axes.plot(
+        true[::step], predicted[::step], "o", color=_BLUE, ms=3.5, mew=0, alpha=0.55
+    )
     axes.set_xlabel("true")
     axes.set_ylabel("predicted")
     return _svg(figure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,9 @@ class Predictor:
         5
     """
 
-    def __init__(self, model: nn.Module, architecture: Architecture, task: Task) -> None:
+    def __init__(
+        self, model: nn.Module, architecture: Architecture, task: Task
+    ) -> None:
         self.model = model.eval()
         self.architecture = architecture
         self.task = task
@@ -98,7 +100,9 @@ class Predictor:
             total = self.outputs(inputs)
             for copy in range(tta):
                 assert transform is not None
-                changed = transform(inputs, data.Keys(seed=0, epoch=copy, indices=indices))
+                changed = transform(
+                    inputs, data.Keys(seed=0, epoch=copy, indices=indices)
+                )
                 total = total + self.outputs(changed)
             parts.append(total / (1 + tta))
         return np.concatenate(parts)
@@ -107,7 +111,7 @@ class Predictor:
         self,
         picture: str | os.PathLike[str] | Array,
         *,
-        crop: Sequence[int] | None = None,
+        crop: tuple[int, int, int, int] | None = None,
         top: int = 5,
     ) -> Prediction:
         """What the model says of one picture.
@@ -118,23 +122,31 @@ class Predictor:
             crop: x, y, width, height of the part to look at, in pixels.
             top: how many classes to name.
         """
-        shape = self.architecture.input_shape
-        file = None
         if isinstance(picture, (str, os.PathLike)):
-            file = os.fspath(picture)
-        if file is None and np.asarray(picture).shape == shape and crop is None:
-            inputs = np.asarray(picture)
-        elif len(shape) == 3:
-            inputs = data.read_picture(picture, shape[:2], shape[2], crop=crop)
-        else:
-            inputs = np.asarray(picture, np.float32)
-        return self.read(self.outputs(inputs[None])[0], file, top)
+            height, width, channels = self._picture_shape()
+            inputs = data.read_picture(picture, (height, width), channels, crop=crop)
+            return self.read(self.outputs(inputs[None])[0], os.fspath(picture), top)
+        inputs = np.asarray(picture)
+        if inputs.shape != self.architecture.input_shape or crop is not None:
+            height, width, channels = self._picture_shape()
+            inputs = data.form_picture(inputs, (height, width), channels, crop)
+        return self.read(self.outputs(inputs[None])[0], None, top)
+
+    def _picture_shape(self) -> tuple[int, int, int]:
+        shape = self.architecture.input_shape
+        if len(shape) != 3:
+            raise ShapeError(
+                "predict: the model was trained on vectors, not on pictures",
+                got="a picture",
+                expected=f"{shape[0]} numbers",
+            )
+        return shape[0], shape[1], shape[2]
 
     def predict_files(
         self,
         files: Iterable[str | os.PathLike[str]],
         *,
-        crop: Sequence[int] | None = None,
+        crop: tuple[int, int, int, int] | None = None,
         top: int = 5,
     ) -> Iterator[Prediction]:
         """Predictions for pictures and for the pictures inside folders, in order."""

@@ -15,7 +15,7 @@ from chainrule.files import write_atomically
 from chainrule.tasks.charts import curves, picture_url, scatter, template_urls
 from chainrule.training.metrics import class_scores
 
-__all__ = ["Mistake", "Report", "score_text", "write_report"]
+__all__ = ["Mistake", "Report", "score_name", "score_text", "write_report"]
 
 Array = np.ndarray[Any, Any]
 
@@ -99,7 +99,7 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
         lstrip_blocks=True,
     )
     environment.filters["share"] = share_text
-    environment.filters["label"] = lambda name: name.replace("_", " ")
+    environment.filters["label"] = score_name
     page = environment.get_template("report.html").render(
         report=report,
         headline=_headline(report),
@@ -114,6 +114,17 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
         settings={k: v for k, v in report.settings.items() if v not in (None, "", ())},
     )
     write_atomically(path, page)
+
+
+def score_name(name: str) -> str:
+    """What a score is called in a sentence.
+
+    Example:
+        >>> score_name("f1_micro"), score_name("r2"), score_name("num_examples")
+        ('F1 micro', 'R²', 'examples')
+    """
+    words = name.removeprefix("num_").split("_")
+    return " ".join({"f1": "F1", "r2": "R²"}.get(word, word) for word in words)
 
 
 def score_text(name: str, value: float) -> str:
@@ -237,7 +248,7 @@ def _told(
         f"{part} from {score_text(name, values[0])} to {score_text(name, values[-1])}"
         for part, values in series.items()
     ]
-    told = f"{name.replace('_', ' ')} over {len(epochs)} epochs: {', '.join(parts)}"
+    told = f"{score_name(name)} over {len(epochs)} epochs: {', '.join(parts)}"
     return told + (f"; best epoch {best}" if best else "")
 
 
@@ -313,7 +324,9 @@ def _scatters(report: Report) -> list[dict[str, str]]:
         true, predicted = report.targets[:, column], report.predictions[:, column]
         error = float(np.abs(predicted - true).mean())
         told = f"{name}: predicted against true, mean absolute error {error:.4g}"
-        found.append({"name": name, "svg": scatter(true, predicted), "description": told})
+        found.append(
+            {"name": name, "svg": scatter(true, predicted), "description": told}
+        )
     return found
 
 

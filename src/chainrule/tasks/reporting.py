@@ -1,4 +1,4 @@
-"""From a finished job to its report: what to show of the data, the model, the scores."""
+"""From a finished job to its report: what to show of data, model and scores."""
 
 from __future__ import annotations
 
@@ -100,6 +100,8 @@ def _label_scores(outputs: Array, targets: Array) -> dict[str, Array]:
     pairs = [(outputs[:, i : i + 1], targets[:, i : i + 1]) for i in columns]
     return {
         "f1": np.array([metrics.f1_scores(o, t)["f1_macro"] for o, t in pairs]),
-        "average_precision": np.array([metrics.average_precision(o, t) for o, t in pairs]),
+        "average_precision": np.array(
+            [metrics.average_precision(o, t) for o, t in pairs]
+        ),
         "num_examples": (targets > 0.5).sum(axis=0),
     }

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import data, nn, optim
-from chainrule.core.graph import Tensor
+from chainrule.core.graph import Tensor, as_tensor
 from chainrule.errors import CheckpointError, FileError
 from chainrule.files import remove_leftovers, write_atomically
 from chainrule.tasks.architecture import Architecture, input_statistics
@@ -102,13 +102,13 @@ def resume(
     epochs: int | None = None,
     on_ready: Callable[[Job], None] | None = None,
 ) -> Run:
-    """Go on with a run that was stopped; its result is bit for bit what it would have been.
+    """Go on with a stopped run; the result is bit for bit what it would have been.
 
     Args:
         epochs: train up to this many instead, for instance to prolong a finished run.
 
     Raises:
-        CheckpointError: if the folder is not a run, or was written by a newer chainrule.
+        CheckpointError: if the folder is no run, or one of a newer chainrule.
     """
     path = Path(folder)
     settings = read_settings(path)
@@ -129,9 +129,10 @@ def _go(
     on_ready: Callable[[Job], None] | None,
 ) -> Run:
     position = checkpoint.progress["log_position"] if checkpoint else None
-    with _blas_threads(settings), closing(
-        MetricsLog(folder / METRICS_FILE, position)
-    ) as log:
+    with (
+        _blas_threads(settings),
+        closing(MetricsLog(folder / METRICS_FILE, position)) as log,
+    ):
         remove_leftovers(folder)
         job = prepare(
             settings,
@@ -156,7 +157,9 @@ def _go(
 
 def _finish(folder: Path, job: Job, reason: str) -> Run:
     """Score the test set, once, and write results and report."""
-    from chainrule.tasks.reporting import write_run_report  # draws: imported when needed
+    from chainrule.tasks.reporting import (
+        write_run_report,
+    )  # draws: imported when needed
 
     progress = job.trainer.progress
     run = Run(folder, job.settings, reason=reason)
@@ -187,10 +190,11 @@ def _finish(folder: Path, job: Job, reason: str) -> Run:
 
 def load_splits(settings: Settings) -> data.Splits:
     """The data that the settings name."""
+    height, width = settings.size or (None, None)
     return data.load(
         settings.data,
         task=settings.task,
-        size=settings.size,
+        size=None if height is None or width is None else (height, width),
         channels=settings.channels,
         unreadable=settings.unreadable,
         validation=settings.validation,
@@ -230,7 +234,9 @@ def resolve(settings: Settings, splits: data.Splits) -> Settings:
         if settings.label_smoothing is None
         else settings.label_smoothing,
         lr=_default_lr(settings) if settings.lr is None else settings.lr,
-        epochs=min(100, max(10, epochs)) if settings.epochs is None else settings.epochs,
+        epochs=min(100, max(10, epochs))
+        if settings.epochs is None
+        else settings.epochs,
         hidden=() if settings.model == "linear" else settings.hidden,
         blas_threads=settings.blas_threads or _current_blas_threads(),
     )
@@ -300,7 +306,9 @@ def prepare(
         ),
         validate=lambda: predictor.evaluate(splits.validation),
         score=task.batch_score,
-        monitor=Monitor(task.monitor, higher_is_better=True, patience=settings.patience),
+        monitor=Monitor(
+            task.monitor, higher_is_better=True, patience=settings.patience
+        ),
         average=optim.MovingAverage(model.named_parameters(), settings.average)
         if settings.average
         else None,
@@ -348,7 +356,7 @@ def _groups(settings: Settings) -> list[optim.Group]:
 def _penalty(settings: Settings, model: nn.Module) -> Callable[[], Tensor] | None:
     if not settings.l2 and not settings.l1:
         return None
-    return lambda: nn.penalty(model, l2=settings.l2, l1=settings.l1)
+    return lambda: as_tensor(nn.penalty(model, l2=settings.l2, l1=settings.l1))
 
 
 def take_weights(model: nn.Module, source: str) -> list[str]:
@@ -453,7 +461,9 @@ def read_settings(folder: Path) -> Settings:
     return Settings.checked(values)
 
 
-def evaluate_run(folder: str | os.PathLike[str], *, split: str = "test") -> dict[str, Any]:
+def evaluate_run(
+    folder: str | os.PathLike[str], *, split: str = "test"
+) -> dict[str, Any]:
     """Score a run's model on its test, validation or train split, JSON-able."""
     path = Path(folder)
     settings = read_settings(path)
@@ -526,7 +536,7 @@ def _current_blas_threads() -> int:
 
 
 def _blas_threads(settings: Settings) -> AbstractContextManager[Any]:
-    """Sums differ in their last bits between thread counts: keep to the recorded one."""
+    """Keep to the recorded thread count: others differ in the sums' last bits."""
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(settings.blas_threads or None, user_api="blas")

@@ -150,7 +150,7 @@ class Settings:
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A TOML file's values; raises FileError if missing and OptionError if malformed."""
+    """A TOML file's values; raises FileError or, if malformed, OptionError."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -161,7 +161,7 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise OptionError(
-            f"{path} is not valid TOML", got=error, expected='lines such as: lr = 0.001'
+            f"{path} is not valid TOML", got=error, expected="lines such as: lr = 0.001"
         ) from None
 
 
@@ -186,7 +186,11 @@ def _check_value(name: str, value: Any, hint: Any) -> Any:
         inner = typing.get_args(wanted)[0]
         if isinstance(value, (list, tuple)):
             return tuple(_check_value(name, v, inner) for v in value)
-    elif wanted is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif (
+        wanted is float
+        and isinstance(value, (int, float))
+        and not isinstance(value, bool)
+    ):
         return float(value)
     elif isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
         return value
@@ -226,7 +230,9 @@ def _check_ranges(settings: Settings) -> None:
             got=",".join(map(str, settings.hidden)),
             expected="numbers of at least 1, such as 100,50",
         )
-    if settings.size is not None and (len(settings.size) != 2 or min(settings.size) < 1):
+    if settings.size is not None and (
+        len(settings.size) != 2 or min(settings.size) < 1
+    ):
         raise OptionError(
             "option size: not a picture's size",
             got=settings.size,

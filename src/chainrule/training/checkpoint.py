@@ -61,7 +61,9 @@ def write_tensors(
 
     stamped = {"format": "chainrule", "version": str(FORMAT_VERSION), **metadata}
     # safetensors writes memory as it lies, so the arrays must lie in order.
-    contiguous = {name: np.ascontiguousarray(a).reshape(a.shape) for name, a in tensors.items()}
+    contiguous = {
+        name: np.ascontiguousarray(a).reshape(a.shape) for name, a in tensors.items()
+    }
     write_atomically(path, save(contiguous, stamped))
 
 
@@ -97,7 +99,7 @@ def read_tensors(
 
 
 def check_version(file: Path, metadata: Mapping[str, str], kind: str) -> None:
-    """Raise CheckpointError unless the metadata are chainrule's, of this kind, not newer."""
+    """Raise CheckpointError unless the file is chainrule's, of this kind, not newer."""
     if metadata.get("format") != "chainrule" or metadata.get("kind") != kind:
         raise CheckpointError(
             f"{file} is not a chainrule {kind}",

@@ -1,6 +1,6 @@
 """What the training loop reports. A listener is any function of one event.
 
-The loop knows no listener: progress bars, logs, diagnosis and the studio all read these.
+The loop knows no listener: progress bars, logs and diagnosis all read these.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class TrainingStarted:
 
 @dataclass(frozen=True)
 class StepFinished:
-    """One update was made; ``loss`` is of the minibatch before it, penalties included."""
+    """One update was made; ``loss`` is the minibatch's before it, with penalties."""
 
     epoch: int
     step: int
@@ -77,10 +77,6 @@ class TrainingFinished:
 
 
 Event = (
-    TrainingStarted
-    | StepFinished
-    | EpochFinished
-    | CheckpointSaved
-    | TrainingFinished
+    TrainingStarted | StepFinished | EpochFinished | CheckpointSaved | TrainingFinished
 )
 Listener = Callable[[Event], None]

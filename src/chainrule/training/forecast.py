@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,9 @@ def forecast(trainer: Trainer, num_steps: int = 4) -> Forecast:
     model.load_state(before)
     parameters = sum(p.data.nbytes for _, p in model.named_parameters())
     slots = sum(b.data.nbytes for _, b in trainer.optimizer.named_state())
-    steps = len(trainer.loader) * max(0, trainer.recipe.epochs - trainer.progress.epoch + 1)
+    steps = len(trainer.loader) * max(
+        0, trainer.recipe.epochs - trainer.progress.epoch + 1
+    )
     return Forecast(
         time_s=1.5 * float(np.median(times)) * steps,
         weights_bytes=3 * parameters + slots,
@@ -60,7 +63,7 @@ def forecast(trainer: Trainer, num_steps: int = 4) -> Forecast:
     )
 
 
-def _owner(array: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _owner(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array

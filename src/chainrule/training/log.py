@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line for each step and each epoch of a run, in order, each once."""
+"""metrics.jsonl: a line for each step and each epoch of a run, in order, once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class MetricsLog:
         position: bytes to keep, as ``sync`` returned them; None keeps nothing.
     """
 
-    def __init__(self, path: str | os.PathLike[str], position: int | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], position: int | None = None
+    ) -> None:
         self.path = Path(path)
         try:
             self._file = self.path.open("ab")
@@ -35,7 +37,9 @@ class MetricsLog:
             raise
         except OSError as error:
             raise FileError(
-                f"cannot write {self.path}", got=error.strerror, expected="a writable file"
+                f"cannot write {self.path}",
+                got=error.strerror,
+                expected="a writable file",
             ) from None
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -47,7 +51,9 @@ class MetricsLog:
             self._file.write(line)
         except OSError as error:
             raise FileError(
-                f"cannot write {self.path}", got=error.strerror, expected="a writable file"
+                f"cannot write {self.path}",
+                got=error.strerror,
+                expected="a writable file",
             ) from None
 
     def sync(self) -> int:
@@ -88,8 +94,10 @@ def _lock(file: IO[bytes], path: Path) -> None:
         ) from None
 
 
-def read_rows(path: str | os.PathLike[str], event: str | None = None) -> list[dict[str, Any]]:
-    """The lines of one event ("step", "epoch"), or all; a torn last line is left out."""
+def read_rows(
+    path: str | os.PathLike[str], event: str | None = None
+) -> list[dict[str, Any]]:
+    """The lines of one event ("step", "epoch"), or all, but no torn last line."""
     file = Path(path)
     if not file.is_file():
         return []

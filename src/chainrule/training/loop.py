@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -208,7 +208,7 @@ class Trainer:
         self.model.train()
         last_save = time.perf_counter()
         batches = self.loader.epoch(progress.epoch, start_step=progress.batches_done)
-        try:
+        with closing(batches):  # which ends the thread that reads ahead
             while group := list(islice(batches, self.recipe.accumulate)):
                 self._update(group)
                 progress.batches_done += len(group)
@@ -219,8 +219,6 @@ class Trainer:
                     progress.elapsed_s = time.perf_counter() - began
                     self.save()
                     last_save = time.perf_counter()
-        finally:
-            batches.close()
         self._finish_epoch(began)
 
     def _update(self, group: Sequence[Batch]) -> None:
@@ -403,7 +401,7 @@ class Trainer:
 
 @contextmanager
 def _sigint_sets(flag: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) asks the loop to stop, a second one breaks it off."""
+    """The first Ctrl-C (or SIGTERM) asks the loop to stop, a second breaks it off."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals
         return

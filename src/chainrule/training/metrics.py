@@ -64,7 +64,7 @@ def confusion_matrix(predicted: Array, labels: Array, num_classes: int) -> Array
 
 
 def class_scores(confusion: Array) -> dict[str, Array]:
-    """Precision, recall, F1 and number of examples of every class; 0 where undefined."""
+    """Precision, recall, F1 and number of examples by class; 0 where undefined."""
     hits = np.diag(confusion).astype(np.float64)
     predicted, actual = confusion.sum(axis=0), confusion.sum(axis=1)
     precision = np.divide(hits, predicted, out=np.zeros_like(hits), where=predicted > 0)
@@ -83,8 +83,10 @@ def _harmonic_mean(precision: Array, recall: Array) -> Array:
     return np.divide(product, total, out=np.zeros_like(total), where=total > 0)
 
 
-def f1_scores(scores: Array, targets: Array, threshold: float = 0.0) -> dict[str, float]:
-    """F1 of a multi-label prediction: over all decisions (micro) and label means (macro).
+def f1_scores(
+    scores: Array, targets: Array, threshold: float = 0.0
+) -> dict[str, float]:
+    """Multi-label F1: over all decisions (micro) and the mean over labels (macro).
 
     Shapes: scores and 0/1 targets (n, k); a label is given where score > threshold.
     """

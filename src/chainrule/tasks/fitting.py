@@ -49,9 +49,11 @@ def fit(
     for name in ("data", "out", "labels"):
         if name in options:
             raise OptionError(
-                f"fit: {name} is an option of runs", got=options[name], expected="arrays",
+                f"fit: {name} is an option of runs",
+                got=options[name],
+                expected="arrays",
                 hint="chainrule.train(Settings(...)) makes a run folder",
-            )  # fmt: skip
+            )
     settings = Settings().replace(**options)
     training = _dataset(images, labels, settings.task)
     if isinstance(validation, (int, float)):

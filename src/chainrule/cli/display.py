@@ -1,0 +1,281 @@
+"""What commands print: for people with rich, for programs as one JSON object or CSV."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from chainrule.files import write_atomically
+from chainrule.tasks import TASKS
+from chainrule.tasks.report import duration_text, score_name, score_text, share_text
+
+if TYPE_CHECKING:
+    from chainrule.data import Source
+    from chainrule.tasks import Job, Prediction, Run
+
+__all__ = [
+    "after_training",
+    "before_training",
+    "datasets",
+    "print_predictions",
+    "runs",
+    "scores",
+    "show_predictions",
+    "write_predictions",
+]
+
+_BAR_WIDTH = 24
+
+
+def _console(*, err: bool = False) -> Console:
+    """A console that leaves lines whole where nobody looks at a screen."""
+    file = sys.stderr if err else sys.stdout
+    return Console(
+        file=file, width=None if file.isatty() else 240, highlight=False, markup=False
+    )
+
+
+def _plain(value: object) -> Text:
+    """Text without what a terminal would obey: file names are other people's."""
+    return Text("".join(c if c.isprintable() or c == "\n" else "�" for c in str(value)))
+
+
+def _json(value: object) -> str:
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """The value with null where JSON has no number."""
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# --------------------------------------------------------------------- train and resume
+
+
+def before_training(job: Job, as_json: bool, *, with_health: bool) -> dict[str, Any]:
+    """Print the data's health, the model and the forecast; return them for JSON."""
+    from chainrule import data, training
+
+    console = _console(err=as_json)
+    told: dict[str, Any] = {}
+    if with_health:
+        health = data.health(job.splits, seed=job.settings.seed)
+        told["health"] = health.as_dict()
+        _headed(console, "Data", health.lines())
+    predictor = job.predictor
+    summary = predictor.model.summary(predictor.architecture.input_shape)
+    _headed(console, "Model", summary.splitlines())
+    forecast = training.forecast(job.trainer)
+    told["forecast"] = dataclasses.asdict(forecast)
+    _headed(console, "Training", [f"{job.settings.epochs} epochs take {forecast}"])
+    return told
+
+
+def _headed(console: Console, title: str, lines: Sequence[str]) -> None:
+    console.print(Text(title, style="bold"))
+    for line in lines:
+        style = "yellow" if line.startswith("warning:") else ""
+        console.print(Text("  ") + _plain(line), style=style, soft_wrap=True)
+    console.print()
+
+
+def after_training(run: Run, told: Mapping[str, Any], as_json: bool) -> None:
+    """Print how a run ended."""
+    if as_json:
+        places = {"run": str(run.folder), "report": str(run.report)}
+        print(_json({**places, **run.results, "reason": run.reason, **told}))
+        return
+    console = _console()
+    console.print(Text("Test", style="bold"))
+    console.print(_score_table(run.results))
+    best, epochs = run.results.get("best_epoch"), run.results.get("epochs")
+    if epochs is not None:
+        parts = [f"{epochs} epochs in {duration_text(run.results['time_s'])}"]
+        parts += [f"best epoch {best}"] if best else []
+        parts += [run.reason] if run.reason != "epochs" else []
+        console.print("  " + ", ".join(parts), soft_wrap=True)
+    console.print()
+    console.print(Text("  run     ") + _plain(run.folder), soft_wrap=True)
+    if run.report.exists():
+        console.print(Text("  report  ") + _plain(run.report), soft_wrap=True)
+
+
+def _score_table(results: Mapping[str, Any]) -> Table:
+    """The scores of a result, the decisive one first and bold."""
+    task = TASKS.get(str(results.get("task")))
+    decisive = task.monitor if task else ""
+    known = {
+        name: value
+        for name, value in results.items()
+        if isinstance(value, float) and name != "time_s"
+    }
+    table = Table.grid(padding=(0, 2), pad_edge=True)
+    table.add_column()
+    table.add_column(justify="right")
+    for name in sorted(known, key=lambda name: name != decisive):
+        style = "bold green" if name == decisive else ""
+        table.add_row(score_name(name), score_text(name, known[name]), style=style)
+    if "num_examples" in results:
+        table.add_row("examples", f"{results['num_examples']:,}")
+    return table
+
+
+def scores(results: Mapping[str, Any], as_json: bool) -> None:
+    """Print what an evaluation found."""
+    if as_json:
+        print(_json(results))
+    else:
+        _console().print(_score_table(results))
+
+
+# ----------------------------------------------------------------------------- predict
+
+
+def show_predictions(predictions: Iterable[Prediction]) -> None:
+    """Print each prediction as it is made, its likeliest classes below the file."""
+    console = _console()
+    for prediction in predictions:
+        console.print(_plain(prediction.file), style="bold", soft_wrap=True)
+        if prediction.values:
+            rows = [(name, f"{v:.6g}", 0.0) for name, v in prediction.values.items()]
+        else:
+            pairs = prediction.classes or prediction.labels
+            rows = [(name, share_text(share), share) for name, share in pairs]
+        if not rows:
+            console.print("  no label")
+            continue
+        table = Table.grid(padding=(0, 2), pad_edge=True)
+        table.add_column()
+        table.add_column(justify="right")
+        table.add_column()
+        for name, shown, share in rows:
+            table.add_row(_plain(name), shown, Text("█" * round(share * _BAR_WIDTH), "blue"))
+        console.print(table)
+
+
+def print_predictions(predictions: Iterable[Prediction], as_json: bool) -> None:
+    """Print predictions for a program."""
+    if as_json:
+        print(_json({"predictions": [p.as_dict() for p in predictions]}))
+        return
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerows(_csv_rows(predictions))
+
+
+def write_predictions(
+    path: Path, predictions: Iterable[Prediction], as_json: bool
+) -> None:
+    """Write predictions to a file, whole or not at all."""
+    found = list(predictions)
+    if as_json:
+        content = _json({"predictions": [p.as_dict() for p in found]}) + "\n"
+    else:
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows(_csv_rows(found))
+        content = buffer.getvalue()
+    write_atomically(path, content)
+    _console(err=True).print(f"{len(found):,} predictions in {path}", soft_wrap=True)
+
+
+def _csv_rows(predictions: Iterable[Prediction]) -> Iterator[list[object]]:
+    """A row for each class or label of a file, or one with all numbers of it."""
+    header: list[object] = []
+    for prediction in predictions:
+        pairs = prediction.classes or prediction.labels
+        if not header:
+            kind = "class" if prediction.classes else "label"
+            header = ["file", *(prediction.values or ["rank", kind, "probability"])]
+            yield header
+        if prediction.values:
+            yield [prediction.file, *prediction.values.values()]
+        for rank, (name, share) in enumerate(pairs, start=1):
+            yield [prediction.file, rank, name, share]
+        if not pairs and not prediction.values:
+            yield [prediction.file, "", "", ""]
+
+
+# ------------------------------------------------------------------- runs and data sets
+
+
+def runs(rows: Sequence[Mapping[str, Any]], folder: Path, as_json: bool) -> None:
+    """Print a table of runs to compare."""
+    if as_json:
+        print(_json({"runs": rows}))
+        return
+    if not rows:
+        _console().print(f"no runs in {folder}; chainrule train makes one")
+        return
+    table = _table("run", "task", "data", "model")
+    for name in ("epochs", "best", "validation", "test", "parameters", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for row in rows:
+        score = TASKS[row["task"]].monitor if row["task"] in TASKS else ""
+        count = row["num_parameters"]
+        table.add_row(
+            _plain(row["run"]),
+            _plain(row["task"]),
+            _plain(Path(row["data"]).name),
+            _plain(row["model"]),
+            str(row["epochs"]),
+            str(row["best_epoch"] or ""),
+            *(
+                score_text(score, row[part][score]) if score in row[part] else ""
+                for part in ("validation", "test")
+            ),
+            "" if count is None else f"{count:,}",
+            duration_text(row["time_s"]),
+            Text("finished", "green") if row["finished"] else Text("stopped", "yellow"),
+        )
+    _console().print(table)
+
+
+def datasets(sources: Sequence[Source], as_json: bool) -> None:
+    """Print the data sets and where they lie."""
+    if as_json:
+        print(_json({"datasets": [dataclasses.asdict(s) for s in sources]}))
+        return
+    table = _table("name", "what")
+    table.add_column("examples", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("where", overflow="fold")
+    for source in sources:
+        table.add_row(
+            _plain(source.name),
+            _plain(source.title),
+            f"{source.num_examples:,}" if source.num_examples else "",
+            _size(source.size_bytes),
+            _plain(source.place) if source.place else Text("to download", "yellow"),
+        )
+    _console().print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _size(size_bytes: float) -> str:
+    """A size in the unit that leaves few digits."""
+    for unit in ("B", "kB", "MB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} GB"

@@ -1,0 +1,166 @@
+"""The options of ``chainrule train``: one for every field of Settings.
+
+Types and defaults are Settings' own; here stand the words for people.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from chainrule.errors import OptionError
+from chainrule.nn.activations import ACTIVATIONS
+from chainrule.nn.zoo import MODELS
+from chainrule.optim.rules import RULES
+from chainrule.tasks.settings import Settings
+from chainrule.tasks.task import TASKS
+
+__all__ = ["PANELS", "numbers", "settings_options", "settings_values"]
+
+_LOSSES = dict.fromkeys(loss for task in TASKS.values() for loss in task.losses)
+
+PANELS: dict[str, dict[str, tuple[str, str]]] = {
+    "Data": {
+        "task": ("NAME", f"What to learn: {', '.join(TASKS)}."),
+        "labels": ("FILE", "CSV table of file and label(s) or numbers, for DATA."),
+        "size": ("H,W", "Resize pictures to this height and width."),
+        "channels": ("N", "1 for grey, 3 for colour; else what the pictures have."),
+        "unreadable": ("NAME", "Broken pictures: list them, skip them, or error."),
+        "group_by": ("NAME", "Keep each group in one split: a column, or a pattern."),
+        "validation": ("SHARE", "Of the training data, to choose the weights by."),
+        "test": ("SHARE", "Of all data, where no test part comes with them."),
+    },
+    "Model": {
+        "model": ("NAME", f"{', '.join(MODELS)}."),
+        "hidden": ("N,N,…", "Units of each hidden layer."),
+        "activation": ("NAME", f"{', '.join(ACTIVATIONS)}."),
+        "dropout": ("SHARE", "Of hidden units left out in each step."),
+        "init": ("RUN", "Start from the weights of another run or model file."),
+        "freeze": ("PATH", "Keep this part of the model as it is. Repeatable."),
+    },
+    "Loss": {
+        "loss": ("NAME", f"{', '.join(_LOSSES)}; else what suits the task."),
+        "label_smoothing": ("SHARE", "Of each label, given to all classes."),
+        "l2": ("λ", "Add λ Σ W² to the loss."),
+        "l1": ("λ", "Add λ Σ |W| to the loss."),
+    },
+    "Optimizer": {
+        "optimizer": ("NAME", f"{', '.join(RULES)}."),
+        "lr": ("RATE", "Learning rate; else what suits the optimizer."),
+        "lr_scale": ("PATH=X", "Learn this part of the model X times as fast. Repeatable."),
+        "weight_decay": ("RATE", "Shrink the weights in each step."),
+        "schedule": ("TEXT", "constant, cosine, one_cycle, step:10:0.5, warmup:2+cosine."),
+        "clip_norm": ("X", "Largest norm that the gradient may have."),
+        "average": ("DECAY", "Evaluate a moving average of the weights."),
+    },
+    "Training": {
+        "batch_size": ("N", "Examples in a minibatch."),
+        "accumulate": ("N", "Minibatches whose gradients make one step."),
+        "epochs": ("N", "Passes over the training data; else what suits their number."),
+        "patience": ("N", "Stop after this many epochs without a better score."),
+        "augment": ("TEXT", "Change pictures at random: shift:2,flip,rotate:10."),
+        "mixup": ("α", "Mix pairs of examples, by shares from Beta(α, α)."),
+        "tta": ("N", "Average evaluations over this many augmented copies."),
+    },
+    "Run": {
+        "seed": ("N", "Of everything drawn at random."),
+        "out": ("DIR", "Folder of the run; else runs/DATA-MODEL-NUMBER."),
+        "checkpoint_every_s": ("SECONDS", "Save within epochs as often as this."),
+        "blas_threads": ("N", "Threads of matrix products; part of what repeats bits."),
+    },
+}
+"""Fields of Settings by panel of the help: metavar and help. ``data`` is an argument."""
+
+_REPEATED = ("freeze", "lr_scale")
+
+
+def settings_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for every setting in place of its ``**options``."""
+    signature = inspect.signature(command, eval_str=True)
+    *own, rest = signature.parameters.values()
+    assert rest.kind is inspect.Parameter.VAR_KEYWORD
+    defaults = {f.name: f.default for f in dataclasses.fields(Settings)}
+    added = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=_annotation(name, metavar, text, panel, defaults[name]),
+        )
+        for panel, options in PANELS.items()
+        for name, (metavar, text) in options.items()
+    ]
+    command.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+    return command
+
+
+def _annotation(name: str, metavar: str, text: str, panel: str, default: Any) -> Any:
+    # Options arrive as text, so that a wrong value is told as any other error is.
+    kind = list[str] | None if name in _REPEATED else str | None
+    shown = _text(default)
+    option = typer.Option(
+        "--" + name.replace("_", "-"),
+        metavar=metavar,
+        help=f"{text} Default: {shown}." if shown else text,
+        rich_help_panel=panel,
+        show_default=False,
+    )
+    return Annotated[kind, option]
+
+
+def _text(default: Any) -> str:
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    # Zero is how an option is off, which goes without saying.
+    return str(default) if default else ""
+
+
+def settings_values(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, in the types of Settings.
+
+    Raises OptionError for text that is no value of its option.
+    """
+    hints = typing.get_type_hints(Settings)
+    return {
+        name: tuple(given) if name in _REPEATED else _value(name, given, hints[name])
+        for name, given in options.items()
+        if given is not None and given != []
+    }
+
+
+def _value(name: str, text: str, hint: Any) -> Any:
+    """A text as the type that the hint names, None aside."""
+    if hint in (str, str | None):
+        return text
+    if hint in (int, int | None):
+        return numbers(name, text, "a whole number", count=1)[0]
+    if hint in (float, float | None):
+        try:
+            return float(text)
+        except ValueError:
+            raise _wrong(name, text, "a number") from None
+    return numbers(name, text, "whole numbers such as 100,50")
+
+
+def numbers(
+    name: str, text: str, expected: str, count: int | None = None
+) -> tuple[int, ...]:
+    """Whole numbers between commas; raises OptionError for anything else."""
+    try:
+        found = tuple(int(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise _wrong(name, text, expected) from None
+    if count is not None and len(found) != count:
+        raise _wrong(name, text, expected)
+    return found
+
+
+def _wrong(name: str, text: str, expected: str) -> OptionError:
+    return OptionError(
+        f"option {name}: wrong kind of value", got=repr(text), expected=expected
+    )

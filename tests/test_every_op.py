@@ -16,7 +16,15 @@ from chainrule.core import scalar
 from chainrule.core.backward import gradients
 from chainrule.core.graph import FUNCTIONS, OPS, Op, apply
 from chainrule.core.spec import Spec
-from chainrule.ops import activations, elementwise, linalg, random, reduce, shape
+from chainrule.ops import (
+    activations,
+    elementwise,
+    indexing,
+    linalg,
+    random,
+    reduce,
+    shape,
+)
 from chainrule.ops.elementwise import ElementwiseOp
 
 STEP = 1e-5
@@ -115,30 +123,30 @@ SAMPLES: dict[str, list[Sample]] = {
     "gelu": samples(activations.GELU.make(), *ANY),
     "greater": samples(elementwise.Greater.make(), *PAIRS),
     "greater_equal": samples(elementwise.GreaterEqual.make(), *PAIRS),
-    "index": samples(shape.Index.make(SLICES), spaced(3, 4), spaced(1, 1))
+    "index": samples(indexing.Index.make(SLICES), spaced(3, 4), spaced(1, 1))
     + samples(
-        shape.Index.make(MIXED),
+        indexing.Index.make(MIXED),
         (spaced(4, 3, 2), ints(5, below=4)),
         (spaced(4, 3, 2), ints(2, 2, below=4)),
         (spaced(4, 3, 2), ints(below=4)),
         (spaced(4, 3, 2), ints(0, below=4)),
     )
     + samples(
-        shape.Index.make((("array",), ("array",))),
+        indexing.Index.make((("array",), ("array",))),
         (spaced(3, 4, 2), ints(6, below=3), ints(6, below=4)),
         (spaced(3, 4), ints(6, 1, below=3), -1 - ints(2, below=4)),
     ),
-    "index_add": samples(shape.IndexAdd.make(SLICES, (3, 4)), spaced(2, 2))
+    "index_add": samples(indexing.IndexAdd.make(SLICES, (3, 4)), spaced(2, 2))
     + samples(
-        shape.IndexAdd.make(MIXED, (4, 3, 2)), (spaced(5, 1, 2), ints(5, below=4))
+        indexing.IndexAdd.make(MIXED, (4, 3, 2)), (spaced(5, 1, 2), ints(5, below=4))
     )
     + samples(
-        shape.IndexAdd.make((("array",),), (4, 3)),
+        indexing.IndexAdd.make((("array",),), (4, 3)),
         (spaced(5, 3), ints(5, below=4)),
         (spaced(0, 3), ints(0, below=4)),
     )
     + samples(
-        shape.IndexAdd.make((("array",), ("array",)), (3, 4)),
+        indexing.IndexAdd.make((("array",), ("array",)), (3, 4)),
         (spaced(6), ints(6, below=3), ints(6, below=4) - 4),
     ),
     "leaky_relu": samples(activations.LeakyReLU.make(0.1), *ANY),
@@ -173,7 +181,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "negative": samples(elementwise.Negative.make(), *ANY),
     "not_equal": samples(elementwise.NotEqual.make(), *PAIRS),
     "one_hot": samples(
-        shape.OneHot.make(4, np.dtype("float32")), ints(3, below=4), ints(below=4)
+        indexing.OneHot.make(4, np.dtype("float32")), ints(3, below=4), ints(below=4)
     ),
     "pad": samples(shape.Pad.make(((1, 2), (0, 3)), 0.5), spaced(2, 3), spaced(0, 1))
     + samples(shape.Pad.make((), 0.0), spaced()),

@@ -145,23 +145,25 @@ def test_larger_minibatches_have_less_noise_in_their_gradients() -> None:
 @pytest.mark.parametrize("batch_size", [32, 64, 128, 256])
 def test_every_size_of_minibatch_learns_the_digits(batch_size: int) -> None:
     digits = cr.data.load("digits")
+    epochs = batch_size // 5  # for about as many updates of each size
     model = cr.fit(
-        digits.train, hidden=(32,), epochs=8, batch_size=batch_size, seed=0
+        digits.train, hidden=(32,), epochs=epochs, batch_size=batch_size, seed=0
     )
-    assert cr.evaluate(model, digits.test)["accuracy"] > 0.9
+    assert cr.evaluate(model, digits.test)["accuracy"] > 0.95
 
 
 # ---------------------------------------------------- effect of step size and of the rule
 
 
 class Bowl(nn.Module):
-    """½(x² + 25·y²): a valley along x, with steep walls along y."""
+    """½(x² + κ·y²): a valley along x, with steep walls along y."""
 
-    def __init__(self) -> None:
+    def __init__(self, kappa: float = 25.0) -> None:
         self.w = cr.Parameter(np.array([10.0, 1.0]))
+        self.kappa = kappa
 
     def forward(self) -> cr.Tensor:
-        return 0.5 * (self.w * self.w * np.array([1.0, 25.0])).sum()
+        return 0.5 * (self.w * self.w * np.array([1.0, self.kappa])).sum()
 
 
 def test_effect_of_step_size_has_four_regimes() -> None:
@@ -201,18 +203,19 @@ def test_momentum_is_v_rho_v_plus_dw_and_w_minus_lr_v() -> None:
 
 def test_effect_of_the_update_rule_in_a_valley() -> None:
     def steps_needed(rule: str, lr: float) -> int:
-        bowl = Bowl()
-        losses = descend(bowl, bowl, 600, rule=rule, lr=lr)
-        return next((i for i, y in enumerate(losses) if y < 0.01), 10_000)
+        bowl = Bowl(kappa=200.0)
+        losses = descend(bowl, bowl, 1000, rule=rule, lr=lr)
+        return next(i for i, y in enumerate(losses) if y < 0.01)
 
     # Plain descent at the best step that the walls allow, against the rules that
     # build up speed along the valley or give each direction a step of its own.
-    descent = steps_needed("sgd", 2 / 26)
-    assert steps_needed("momentum", 0.02) < descent
-    assert steps_needed("nesterov", 0.02) < descent
-    assert steps_needed("adagrad", 2.0) < descent
-    assert steps_needed("rmsprop", 0.3) < 600
-    assert steps_needed("adam", 1.0) < 600
+    descent = steps_needed("sgd", 2 / 201)
+    assert descent > 400
+    others = {
+        "momentum": 0.01, "nesterov": 0.01, "adagrad": 2.0, "rmsprop": 0.05, "adam": 0.5
+    }  # fmt: skip
+    for rule, lr in others.items():
+        assert steps_needed(rule, lr) < descent / 2, rule
 
 
 # --------------------------------------- the gap between training and validation
@@ -373,13 +376,18 @@ def test_saturation_is_measured_layer_by_layer() -> None:
 
 
 def is_convex_along(f: Callable[[Array], float], a: Array, b: Array) -> bool:
-    """The definition, at nine points: f(ta + (1-t)b) ≤ t·f(a) + (1-t)·f(b)."""
-    f_a, f_b = f(a), f(b)
-    slack = 1e-12 * (abs(f_a) + abs(f_b))
-    return all(
-        f(t * a + (1 - t) * b) <= t * f_a + (1 - t) * f_b + slack
-        for t in np.linspace(0.1, 0.9, 9)
-    )
+    """The definition, f(tp + (1-t)q) ≤ t·f(p) + (1-t)·f(q), on the segment from a to b.
+
+    For all pairs p, q of 33 points on it, and for each point that lies between.
+    """
+    values = np.array([f(a + s * (b - a)) for s in np.linspace(0, 1, 33)])
+    slack = 1e-10 * abs(values).max()
+    for p in range(33):
+        for q in range(p + 2, 33):
+            chord = np.linspace(values[p], values[q], q - p + 1)
+            if (values[p : q + 1] > chord + slack).any():
+                return False
+    return True
 
 
 def test_convexity_by_definition_x_squared_is_and_cos_x_is_not() -> None:
@@ -426,7 +434,7 @@ def test_convexity_slices_through_a_networks_loss_are_not_convex() -> None:
 
 def boundary(num_hidden: int, l2: float = 0.0) -> tuple[float, float, float]:
     """(training accuracy, largest slope, Σ|w|²) of a trained 2-H-1 network."""
-    x, y = moons(100, noise=0.25, seed=0)
+    x, y = moons(100, noise=0.2, seed=0)
     model = nn.mlp(2, (num_hidden,), 1, activation="tanh").initialize(0)
     score = lambda points: model(points).reshape(-1)  # noqa: E731
 
@@ -443,7 +451,7 @@ def boundary(num_hidden: int, l2: float = 0.0) -> tuple[float, float, float]:
 
 
 def test_number_of_hidden_units_decides_how_the_boundary_can_bend() -> None:
-    accuracies = [boundary(num_hidden)[0] for num_hidden in (1, 3, 20)]
+    accuracies = [boundary(num_hidden)[0] for num_hidden in (1, 4, 20)]
     assert accuracies[0] < 0.92, "one unit draws one line"
     assert accuracies[0] < accuracies[1] <= accuracies[2]
     assert accuracies[2] > 0.97

@@ -2,7 +2,8 @@
 
 For every entry of ``counterparts.py``, every sample that PyTorch's op database gives is
 run by both, in float64 and in float32, and values and gradients are compared, the
-latter for four random dy, so that no verdict hangs on the rounding of one number. Run it where torch and expecttest are installed (extra "referee"):
+latter for four random dy, so that no verdict hangs on the rounding of one number. Run
+it where torch and expecttest are installed (extra "referee"):
 
     python tests/referee/compare_with_pytorch.py [ENTRY ...]
 
@@ -166,8 +167,9 @@ def agree_in_float32(kind: str, ours: Array, theirs: Array, exact: Array) -> Non
     wrong, right = (np.abs(a - exact)[known].max() for a in (ours, theirs))
     floor = ULP_FLOOR["float32"] * np.finfo(np.float32).eps * scale_of(exact)
     if not wrong <= TIMES_PYTORCH * right + floor:
+        scale = scale_of(exact)
         raise Disagreement(
-            f"{kind}: error {wrong:.3g}, PyTorch's {right:.3g}, of {scale_of(exact):.3g}"
+            f"{kind}: error {wrong:.3g}, PyTorch's {right:.3g}, of {scale:.3g}"
         )
 
 
@@ -219,21 +221,29 @@ def widened(arguments: Any) -> Any:
     return tree_unflatten(wide, structure)
 
 
-def judge(op: Any, adapter: Callable[..., Any], arguments: Any, dtype: Any) -> None:
-    def wanted(position: int) -> bool:
-        return bool(op.supports_autograd)
+def every(position: int) -> bool:
+    return True
 
+
+def first(position: int) -> bool:
+    return position == 0
+
+
+def none(position: int) -> bool:
+    return False
+
+
+def judge(op: Any, adapter: Callable[..., Any], arguments: Any, dtype: Any) -> None:
+    wanted: Wanted = every if op.supports_autograd else none
+    ours = run_chainrule(adapter, arguments, wanted)
     try:
         theirs = run_pytorch(op, arguments, wanted)
     except RuntimeError as error:
         if "not differentiable with respect to argument" not in str(error):
             raise
-
-        def wanted(position: int) -> bool:  # PyTorch has no rule for weights or targets
-            return position == 0
-
+        wanted = first  # PyTorch has no rule for some losses' weights and targets
+        ours = run_chainrule(adapter, arguments, wanted)
         theirs = run_pytorch(op, arguments, wanted)
-    ours = run_chainrule(adapter, arguments, wanted)
     if not theirs[1]:  # a constant to PyTorch is zeros to us
         ours = ours[0], [g for g in ours[1] if g.any()]
     is_exact = dtype != torch.float32
@@ -282,9 +292,7 @@ def main(wanted: list[str]) -> int:
         if not tally.tried:
             tally.add(examine(op, COUNTERPARTS[name], torch.int64))
         skipped, failed = sum(tally.skips.values()), len(tally.failures)
-        print(
-            f"{name:<45} {tally.tried:>6} {tally.passed:>6} {skipped:>7} {failed:>6}"
-        )
+        print(f"{name:<45} {tally.tried:>6} {tally.passed:>6} {skipped:>7} {failed:>6}")
         for reason, times in tally.skips.items():
             print(f"    skipped {times}: {reason}")
         for failure in tally.failures:

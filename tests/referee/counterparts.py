@@ -1,8 +1,9 @@
 """Entries of PyTorch's op database and what chainrule has in their place.
 
 An adapter is called as PyTorch's function is, with chainrule tensors in the place of
-torch's, and returns a tensor or a tuple of tensors. It raises Skip where the sample asks
-for what chainrule leaves out on purpose.
+torch's, and returns a tensor or a tuple of tensors. It raises Skip where the sample
+asks for what chainrule leaves out on purpose. Where no function of ours has the name,
+the adapter is what a user would write in its place.
 """
 
 from __future__ import annotations
@@ -125,9 +126,7 @@ BINARY = {
     "pow": cr.power,
     "true_divide": cr.divide,
     "div.no_rounding_mode": lambda x, y, rounding_mode=None: cr.divide(x, y),
-    "logaddexp": lambda x, y: (
-        cr.maximum(x, y) + cr.log1p(cr.exp(-cr.abs(x - y)))
-    ),
+    "logaddexp": lambda x, y: cr.maximum(x, y) + cr.log1p(cr.exp(-cr.abs(x - y))),
     "xlogy": lambda x, y: x * cr.log(y),
 }
 COUNTERPARTS.update(BINARY)
@@ -215,7 +214,9 @@ def celu(x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 @counterpart("nn.functional.selu")
 def selu(x: Tensor, inplace: bool = False) -> Tensor:
-    return cr.elu(x, 1.6732632423543772848170429916717) * 1.0507009873554804934193349852946
+    return (
+        cr.elu(x, 1.6732632423543772848170429916717) * 1.0507009873554804934193349852946
+    )
 
 
 @counterpart("nn.functional.gelu")
@@ -298,7 +299,9 @@ COUNTERPARTS |= {
     "mean": reduction(cr.mean),
     "sum": reduction(cr.sum),
     "nansum": reduction(
-        lambda x, axis, keepdims: cr.sum(cr.where(x == x, x, 0.0), axis, keepdims=keepdims)
+        lambda x, axis, keepdims: cr.sum(
+            cr.where(x == x, x, 0.0), axis, keepdims=keepdims
+        )
     ),
 }
 
@@ -663,7 +666,9 @@ def select(x: Tensor, dim: int, index: int) -> Tensor:
 
 
 @counterpart("slice")
-def slice_of(x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1):
+def slice_of(
+    x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+):
     return x[(*(slice(None),) * (dim % x.ndim), slice(start, end, step))]
 
 
@@ -708,7 +713,7 @@ def take_along_dim(x: Tensor, indices: Tensor, dim: int | None = None) -> Tensor
 
 @counterpart("masked_select")
 def masked_select(x: Tensor, mask: Tensor) -> Tensor:
-    shape = np.broadcast_shapes(x.shape, mask.shape)
+    shape = np.broadcast_shapes(x.shape, mask.shape) or (1,)
     return cr.broadcast_to(x, shape)[np.broadcast_to(mask.data, shape)]
 
 
@@ -742,9 +747,7 @@ def one_hot(labels: Tensor, num_classes: int = -1) -> Tensor:
 COUNTERPARTS |= {
     "bmm": cr.matmul,
     "dot": cr.matmul,
-    "inner": lambda x, y: (
-        cr.matmul(x, cr.transpose(y)) if x.ndim and y.ndim else x * y
-    ),
+    "inner": lambda x, y: cr.matmul(x, cr.transpose(y)) if x.ndim and y.ndim else x * y,
     "matmul": cr.matmul,
     "mm": cr.matmul,
     "mv": cr.matmul,
@@ -896,7 +899,11 @@ def smooth_l1_loss(x: Tensor, y: Tensor, reduction: str = "mean", beta: float = 
 
 @counterpart("nn.functional.huber_loss")
 def huber_loss(
-    x: Tensor, y: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Any = None
+    x: Tensor,
+    y: Tensor,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Any = None,
 ) -> Tensor:
     need(weight is None, "weights for elements")
     distance = cr.abs(x - y)
@@ -914,6 +921,7 @@ def soft_margin_loss(x: Tensor, y: Tensor, reduction: str = "mean", **rest: Any)
 def layer_norm(
     x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Tensor:
+    need(math.prod(shape) > 1, "one number normalised: a gradient of rounding errors")
     axes = tuple(range(x.ndim - len(shape), x.ndim))
     deviation = x - cr.mean(x, axes, keepdims=True)
     y = deviation / cr.sqrt(cr.var(x, axes, keepdims=True) + eps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -120,7 +121,7 @@ def train(
 def resume(
     run: RunArgument,
     epochs: Annotated[
-        Optional[int],  # noqa: UP045
+        Optional[str],  # noqa: UP045
         typer.Option(metavar="N", help="Train up to this many epochs instead."),
     ] = None,
     as_json: AsJson = False,
@@ -129,8 +130,9 @@ def resume(
     """Go on with a run that was stopped, or prolong a finished one."""
     from chainrule import tasks
 
+    until = None if epochs is None else numbers("epochs", epochs, count=1)[0]
     _train(
-        lambda **how: tasks.resume(run, epochs=epochs, **how),
+        lambda **how: tasks.resume(run, epochs=until, **how),
         as_json,
         quiet,
         with_health=False,
@@ -189,7 +191,7 @@ def predict(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE…", help="Pictures, or folders of them.", show_default=False
+            metavar="FILE", help="Pictures, or folders of them.", show_default=False
         ),
     ],
     crop: Annotated[
@@ -197,8 +199,8 @@ def predict(
         typer.Option(metavar="X,Y,W,H", help="Look at this part, in pixels."),
     ] = None,
     top: Annotated[
-        int, typer.Option(metavar="K", min=1, help="How many classes to name.")
-    ] = 5,
+        str, typer.Option(metavar="K", help="How many classes to name.")
+    ] = "5",
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV lines.")] = False,
     as_json: AsJson = False,
     out: Annotated[
@@ -213,10 +215,15 @@ def predict(
     from chainrule.cli import display
 
     if as_csv and as_json:
-        raise OptionError("both --csv and --json", got="two forms", expected="one of them")
-    corners = numbers("crop", crop, "X,Y,W,H such as 0,0,32,32", 4) if crop else None
+        raise OptionError(
+            "both --csv and --json", got="two forms", expected="one of them"
+        )
+    x_y_w_h: Any = None if crop is None else numbers("crop", crop, count=4)
+    (num_classes,) = numbers("top", top, count=1)
+    if num_classes < 1:
+        raise OptionError("option top: out of range", got=top, expected="at least 1")
     model = tasks.load(run)
-    found = model.predict_files(files, crop=corners, top=top)
+    found = model.predict_files(files, crop=x_y_w_h, top=num_classes)
     if out is not None:
         as_json = as_json or (out.suffix.lower() == ".json" and not as_csv)
         display.write_predictions(out, found, as_json)
@@ -259,11 +266,12 @@ def datasets(as_json: AsJson = False) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is returned (see ``chainrule.cli``)."""
     state = {"debug": False}
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with _quiet_broken_pipe(), _house_errors():
+        with _quiet_broken_pipe(), _house_errors(words):
             command = typer.main.get_command(app)
             code = command.main(
-                args=None if arguments is None else list(arguments),
+                args=words,
                 prog_name="chainrule",
                 standalone_mode=False,
                 obj=state,
@@ -292,27 +300,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _house_errors() -> Iterator[None]:
+def _house_errors(arguments: Sequence[str]) -> Iterator[None]:
     """Turn typer's complaints about the command line into the house shape."""
     try:
         yield
     except _UsageError as error:
         context = error.ctx
         path = context.command_path if context else "chainrule"
-        options = [o for p in context.command.params for o in p.opts] if context else []
-        unknown = getattr(error, "option_name", None)
-        if unknown is not None and unknown not in options:
-            near = nearest(unknown, [o for o in options if o.startswith("--")])
+        if hasattr(error, "possibilities"):  # an option that does not exist
+            options = [o for p in context.command.params for o in p.opts]
+            near = nearest(error.option_name, [o for o in options if o[:2] == "--"])
             raise OptionError(
-                f"unknown option {unknown!r}",
-                got=unknown,
+                f"unknown option {error.option_name!r}",
+                got=error.option_name,
                 expected=f"an option that {path} --help lists",
                 hint=f"did you mean {near!r}?" if near else None,
             ) from None
+        usage = (
+            " ".join(context.get_usage().split()[1:]) if context else "a value after it"
+        )
         raise OptionError(
             error.format_message().strip().rstrip("."),
-            got=" ".join(sys.argv[1:]) or "nothing",
-            expected=" ".join(context.get_usage().split()[1:]) if context else path,
+            got=shlex.join(["chainrule", *arguments]),
+            expected=usage,
             hint=f"{path} --help",
         ) from None
 
@@ -330,7 +340,9 @@ def _quiet_broken_pipe() -> Iterator[None]:
 
 
 def _print_error(error: ChainruleError) -> None:
+    from chainrule.cli.display import printable
+
     name = type(error).__name__
     if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
         name = f"\x1b[1;31m{name}\x1b[0m"
-    print(f"{name}: {error}", file=sys.stderr)
+    print(f"{name}: {printable(error)}", file=sys.stderr)

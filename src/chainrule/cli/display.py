@@ -29,6 +29,7 @@ __all__ = [
     "before_training",
     "datasets",
     "print_predictions",
+    "printable",
     "runs",
     "scores",
     "show_predictions",
@@ -46,9 +47,13 @@ def _console(*, err: bool = False) -> Console:
     )
 
 
-def _plain(value: object) -> Text:
+def printable(value: object) -> str:
     """Text without what a terminal would obey: file names are other people's."""
-    return Text("".join(c if c.isprintable() or c == "\n" else "�" for c in str(value)))
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in str(value))
+
+
+def _plain(value: object) -> Text:
+    return Text(printable(value))
 
 
 def _json(value: object) -> str:
@@ -164,7 +169,9 @@ def show_predictions(predictions: Iterable[Prediction]) -> None:
         table.add_column(justify="right")
         table.add_column()
         for name, shown, share in rows:
-            table.add_row(_plain(name), shown, Text("█" * round(share * _BAR_WIDTH), "blue"))
+            table.add_row(
+                _plain(name), shown, Text("█" * round(share * _BAR_WIDTH), "blue")
+            )
         console.print(table)
 
 

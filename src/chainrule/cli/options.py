@@ -52,9 +52,15 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
     "Optimizer": {
         "optimizer": ("NAME", f"{', '.join(RULES)}."),
         "lr": ("RATE", "Learning rate; else what suits the optimizer."),
-        "lr_scale": ("PATH=X", "Learn this part of the model X times as fast. Repeatable."),
+        "lr_scale": (
+            "PATH=X",
+            "Learn this part of the model X times as fast. Repeatable.",
+        ),
         "weight_decay": ("RATE", "Shrink the weights in each step."),
-        "schedule": ("TEXT", "constant, cosine, one_cycle, step:10:0.5, warmup:2+cosine."),
+        "schedule": (
+            "TEXT",
+            "constant, cosine, one_cycle, step:10:0.5, warmup:2+cosine.",
+        ),
         "clip_norm": ("X", "Largest norm that the gradient may have."),
         "average": ("DECAY", "Evaluate a moving average of the weights."),
     },
@@ -74,7 +80,7 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "blas_threads": ("N", "Threads of matrix products; part of what repeats bits."),
     },
 }
-"""Fields of Settings by panel of the help: metavar and help. ``data`` is an argument."""
+"""Fields of Settings by panel of the help: metavar and help; not the argument DATA."""
 
 _REPEATED = ("freeze", "lr_scale")
 
@@ -138,19 +144,25 @@ def _value(name: str, text: str, hint: Any) -> Any:
     if hint in (str, str | None):
         return text
     if hint in (int, int | None):
-        return numbers(name, text, "a whole number", count=1)[0]
+        return numbers(name, text, count=1)[0]
     if hint in (float, float | None):
         try:
             return float(text)
         except ValueError:
             raise _wrong(name, text, "a number") from None
-    return numbers(name, text, "whole numbers such as 100,50")
+    return numbers(name, text)
 
 
-def numbers(
-    name: str, text: str, expected: str, count: int | None = None
-) -> tuple[int, ...]:
-    """Whole numbers between commas; raises OptionError for anything else."""
+def numbers(name: str, text: str, count: int | None = None) -> tuple[int, ...]:
+    """Whole numbers between commas; raises OptionError for anything else.
+
+    Example:
+        >>> numbers("hidden", "100,50")
+        (100, 50)
+    """
+    expected = {None: "whole numbers such as 100,50", 1: "a whole number"}.get(
+        count, f"{count} whole numbers between commas"
+    )
     try:
         found = tuple(int(part) for part in text.split(",")) if text.strip() else ()
     except ValueError:

@@ -168,7 +168,7 @@ def form_picture(
     channels: int,
     crop: tuple[int, int, int, int] | None = None,
 ) -> Array:
-    """Pixels already in memory as the net's input, made as ``read_picture`` makes files.
+    """Pixels in memory as the net's input, made as ``read_picture`` makes files.
 
     Shapes: uint8 (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) -> uint8 (*size, channels).
 
@@ -225,9 +225,8 @@ def _open(data: bytes, where: str) -> Iterator[Image.Image]:
             hint="make it smaller with another program, if you trust it",
         ) from error
     except UnidentifiedImageError as error:
-        raise _unreadable(
-            where, "no known picture format" if data else "an empty file"
-        ) from error
+        reason = "no known picture format" if data else "an empty file"
+        raise _unreadable(where, reason) from error
     except Exception as error:
         # On damaged files Pillow's readers raise whatever they trip over.
         raise _unreadable(where, str(error) or type(error).__name__) from error

@@ -22,7 +22,7 @@ from chainrule.nn.labels import (
     check_scores,
     class_targets,
 )
-from chainrule.ops.shape import Index
+from chainrule.ops.indexing import Index
 
 __all__ = [
     "LOSSES",

@@ -2,6 +2,7 @@
 
 from chainrule.ops.activations import *
 from chainrule.ops.elementwise import *
+from chainrule.ops.indexing import *
 from chainrule.ops.linalg import *
 from chainrule.ops.random import *
 from chainrule.ops.reduce import *

@@ -40,6 +40,8 @@ def curves(
 
     Training is dashed and validation solid, so that print without colour is enough.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _chart(5.4, 3.1)
     styles = {"training": (_ORANGE, "--"), "validation": (_BLUE, "-")}
     marker = "o" if len(epochs) == 1 else None
@@ -66,7 +68,7 @@ def curves(
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, labelcolor=_INK, fontsize=10)
     return _svg(figure)
 
@@ -111,7 +113,7 @@ def _svg(figure: Figure) -> Markup:
     from markupsafe import Markup
 
     buffer = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "chainrule"}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "chainrule"}
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with matplotlib.rc_context(settings):
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
@@ -129,11 +131,17 @@ def _svg(figure: Figure) -> Markup:
 
 
 def picture_url(picture: Array) -> str:
-    """A uint8 picture (h, w, c) as a data URL, shrunk where it is large."""
+    """A picture (h, w, c) as a data URL, shrunk where it is large.
+
+    Numbers other than uint8 are spread from black to white; other numbers of channels
+    than 1 and 3 are averaged.
+    """
     # Imported here: a page without pictures needs no Pillow.
     from PIL import Image
 
-    image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+    if picture.shape[-1] != 3:
+        picture = picture.mean(axis=-1).astype(picture.dtype)
+    image = Image.fromarray(picture if picture.dtype == np.uint8 else _spread(picture))
     if max(image.size) > _MAX_SIDE:
         image.thumbnail((_MAX_SIDE, _MAX_SIDE))
     buffer = io.BytesIO()
@@ -144,18 +152,25 @@ def picture_url(picture: Array) -> str:
 def template_urls(templates: Array) -> list[str]:
     """Weights (k, h, w, c) as pictures, each in its own range.
 
-    One channel: blue is below 0, red above, white is 0. Three: from the smallest weight,
-    black, to the largest. Other numbers of channels are summed to one.
+    One channel: blue is below 0, red above, white is 0. Three: from the smallest
+    weight, black, to the largest. Other numbers of channels are summed to one.
     """
     return [picture_url(_coloured(t.astype(np.float64))) for t in templates]
 
 
+def _spread(values: Array) -> Array:
+    """Numbers as uint8, the smallest 0 and the largest 255."""
+    low, high = values.min(), values.max()
+    levels: Array = np.rint(255 * (values - low) / max(high - low, 1e-12))
+    return levels.astype(np.uint8)
+
+
 def _coloured(weights: Array) -> Array:
     if weights.shape[-1] == 3:
-        low, high = weights.min(), weights.max()
-        return np.rint(255 * (weights - low) / max(high - low, 1e-12)).astype(np.uint8)
+        return _spread(weights)
     values = weights.sum(axis=-1)
     values = values / max(np.abs(values).max(), 1e-12)
     ends = np.where(values[..., None] > 0, (178, 24, 43), (33, 102, 172))
     share = np.abs(values)[..., None]
-    return np.rint(255 + share * (ends - 255.0)).astype(np.uint8)
+    levels: Array = np.rint(255 + share * (ends - 255.0))
+    return levels.astype(np.uint8)

@@ -8,7 +8,7 @@ from typing import Any
 from chainrule import data
 from chainrule.errors import OptionError
 from chainrule.tasks.predictor import Predictor
-from chainrule.tasks.run import prepare, resolve
+from chainrule.tasks.run import blas_threads, prepare, resolve
 from chainrule.tasks.settings import Settings
 from chainrule.training import Listener
 
@@ -65,8 +65,10 @@ def fit(
     else:
         held_out = _dataset(*validation, settings.task)
     splits = data.Splits(training, held_out, held_out)
-    job = prepare(resolve(settings, splits), splits, listeners=listeners)
-    job.trainer.run()
+    settings = resolve(settings, splits)
+    with blas_threads(settings):
+        job = prepare(settings, splits, listeners=listeners)
+        job.trainer.run()
     job.predictor.model.eval()
     return job.predictor
 

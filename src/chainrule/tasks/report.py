@@ -31,7 +31,7 @@ _SHARES = ("accuracy", "top_5_accuracy", "exact_match")
 class Mistake:
     """An example that the model was most wrong about.
 
-    ``picture`` is uint8 (h, w, c), or None for vectors; ``probability`` is what the
+    ``picture`` is (h, w, c), or None for vectors; ``probability`` is what the
     model gave to ``predicted``, and ``probability_of_true`` to the right answer.
     """
 
@@ -58,7 +58,7 @@ class Report:
         model: the model's summary.
         names: of the classes, the labels or the predicted numbers.
         confusion: counts (true class, predicted class), for ``classify``.
-        label_scores: arrays by name (``f1`` ...), a number for each label, for ``label``.
+        label_scores: arrays by name (``f1`` ...) over labels, for ``label``.
         targets: (n, k) true numbers, for ``regress``.
         predictions: (n, k), beside them.
         mistakes: the worst first.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
@@ -130,7 +131,7 @@ def _go(
 ) -> Run:
     position = checkpoint.progress["log_position"] if checkpoint else None
     with (
-        _blas_threads(settings),
+        blas_threads(settings),
         closing(MetricsLog(folder / METRICS_FILE, position)) as log,
     ):
         remove_leftovers(folder)
@@ -238,7 +239,7 @@ def resolve(settings: Settings, splits: data.Splits) -> Settings:
         if settings.epochs is None
         else settings.epochs,
         hidden=() if settings.model == "linear" else settings.hidden,
-        blas_threads=settings.blas_threads or _current_blas_threads(),
+        blas_threads=settings.blas_threads or _default_blas_threads(settings, splits),
     )
 
 
@@ -469,7 +470,7 @@ def evaluate_run(
     settings = read_settings(path)
     predictor = load(path)
     splits = load_splits(settings)
-    with _blas_threads(settings):
+    with blas_threads(settings):
         return predictor.evaluate(
             getattr(splits, split), tta=settings.tta, augment=settings.augment
         )
@@ -527,7 +528,18 @@ def environment() -> dict[str, str]:
     }
 
 
-def _current_blas_threads() -> int:
+_WORTH_SHARING = 50_000_000  # multiplications and additions of one product
+
+
+def _default_blas_threads(settings: Settings, splits: data.Splits) -> int:
+    """One thread for small products, which end before a second one has woken up.
+
+    So small nets also give the same bits on machines with other numbers of cores.
+    """
+    in_features = math.prod(splits.train.example_shape)
+    units = max(settings.hidden, default=10)
+    if 2 * settings.batch_size * in_features * units < _WORTH_SHARING:
+        return 1
     # Its answer costs a scan of the loaded libraries, so it waits until a run starts.
     from threadpoolctl import threadpool_info
 
@@ -535,11 +547,11 @@ def _current_blas_threads() -> int:
     return max(counts, default=1)
 
 
-def _blas_threads(settings: Settings) -> AbstractContextManager[Any]:
+def blas_threads(settings: Settings) -> AbstractContextManager[Any]:
     """Keep to the recorded thread count: others differ in the sums' last bits."""
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(settings.blas_threads or None, user_api="blas")
 
 
-__all__ += ["Job", "prepare", "read_settings", "resolve", "take_weights"]
+__all__ += ["Job", "blas_threads", "prepare", "read_settings", "resolve", "take_weights"]

@@ -30,7 +30,11 @@ class Forecast:
         return f"about {_duration(self.time_s)} and {_size(memory)} beside the data"
 
 
-def forecast(trainer: Trainer, num_steps: int = 4) -> Forecast:
+_MEASURING_S = 0.2
+_MAX_STEPS = 30
+
+
+def forecast(trainer: Trainer) -> Forecast:
     """Measure forward and backward on one minibatch; the run itself is left untouched.
 
     The optimizer's and the validation's time is taken in proportion, so expect the
@@ -40,8 +44,10 @@ def forecast(trainer: Trainer, num_steps: int = 4) -> Forecast:
     before = model.state()
     model.train()
     batch = next(iter(trainer.loader.epoch(1)))
-    times, graph_bytes = [], 0
-    for _ in range(num_steps):
+    times: list[float] = []
+    graph_bytes = 0
+    # The first step touches fresh memory and is not like the others.
+    while len(times) < 2 or (sum(times) < _MEASURING_S and len(times) < _MAX_STEPS):
         began = time.perf_counter()
         loss = trainer.loss(model(as_tensor(batch.inputs)), as_tensor(batch.targets))
         loss.backward()
@@ -57,7 +63,7 @@ def forecast(trainer: Trainer, num_steps: int = 4) -> Forecast:
         0, trainer.recipe.epochs - trainer.progress.epoch + 1
     )
     return Forecast(
-        time_s=1.5 * float(np.median(times)) * steps,
+        time_s=1.5 * float(np.median(times[1:])) * steps,
         weights_bytes=3 * parameters + slots,
         activations_bytes=graph_bytes,
     )

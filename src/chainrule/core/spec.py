@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ __all__ = [
     "arithmetic_dtype",
     "as_dtype",
     "broadcast_shapes",
+    "integers",
     "is_float",
     "normalize_axes",
 ]
@@ -135,6 +137,22 @@ def broadcast_shapes(name: str, *specs: Spec) -> tuple[int, ...]:
     return tuple(result)
 
 
+def integers(name: str, given: Any) -> tuple[int, ...]:
+    """One integer or several, as a tuple of Python integers: axes, sizes, repeats.
+
+    Raises ShapeError for anything else.
+    """
+    if type(given) is int:
+        return (given,)
+    is_one = not isinstance(given, (tuple, list)) and hasattr(given, "__index__")
+    try:
+        return tuple(map(operator.index, (given,) if is_one else given))
+    except TypeError:
+        raise ShapeError(
+            f"{name}: takes integers", got=given, expected="an integer, or several"
+        ) from None
+
+
 def normalize_axes(
     name: str, axis: int | Sequence[int] | None, ndim: int
 ) -> tuple[int, ...]:
@@ -142,23 +160,20 @@ def normalize_axes(
 
     Raises ShapeError for an axis that does not exist or is named twice.
     """
-    if isinstance(axis, Sequence):
-        axis = tuple(axis)
-    return _normalize_axes(name, axis, ndim)
+    return _normalize_axes(name, None if axis is None else integers(name, axis), ndim)
 
 
 @lru_cache(maxsize=1024)
 def _normalize_axes(
-    name: str, axis: int | tuple[int, ...] | None, ndim: int
+    name: str, axis: tuple[int, ...] | None, ndim: int
 ) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
-    given = (axis,) if isinstance(axis, (int, np.integer)) else axis
-    axes = tuple(sorted(int(a) + ndim if a < 0 else int(a) for a in given))
+    axes = tuple(sorted(a + ndim if a < 0 else a for a in axis))
     if any(not 0 <= a < ndim for a in axes) or len(set(axes)) != len(axes):
         raise ShapeError(
             f"{name}: no such axis, or one named twice",
-            got=f"axis={axis} on a tensor of {ndim} axes",
+            got=f"axis={axis[0] if len(axis) == 1 else axis} on a tensor of {ndim} axes",
             expected=f"distinct axes from {-ndim} to {ndim - 1}"
             if ndim
             else "axis=None: a scalar has no axes",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ from chainrule.core.spec import (
     Spec,
     arithmetic_dtype,
     broadcast_shapes,
+    integers,
     normalize_axes,
 )
 from chainrule.errors import ShapeError
@@ -252,19 +252,7 @@ def reshape(x: Any, shape: Sequence[int] | int) -> Tensor:
 
     Raises ShapeError if the numbers of elements differ.
     """
-    return apply(Reshape.make(_sizes("reshape", shape)), as_tensor(x))
-
-
-def _sizes(name: str, shape: Sequence[int] | int) -> tuple[int, ...]:
-    """A shape as a tuple of integers; raises ShapeError for anything else."""
-    try:
-        return tuple(map(operator.index, shape))  # type: ignore[arg-type]
-    except TypeError:
-        if isinstance(shape, (int, np.integer)):
-            return (int(shape),)
-        raise ShapeError(
-            f"{name}: sizes are not integers", got=shape, expected="integers"
-        ) from None
+    return apply(Reshape.make(integers("reshape", shape)), as_tensor(x))
 
 
 @function
@@ -323,7 +311,7 @@ def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
 @function
 def broadcast_to(x: Any, shape: Sequence[int] | int) -> Tensor:
     """x repeated along new axes and axes of size 1 until it has ``shape``."""
-    return apply(BroadcastTo.make(_sizes("broadcast_to", shape)), as_tensor(x))
+    return apply(BroadcastTo.make(integers("broadcast_to", shape)), as_tensor(x))
 
 
 @function
@@ -415,7 +403,7 @@ def tile(x: Any, repeats: Sequence[int] | int) -> Tensor:
     More numbers than axes make new axes on the left.
     """
     t = as_tensor(x)
-    repeats = _sizes("tile", repeats)
+    repeats = integers("tile", repeats)
     count = max(len(repeats), t.ndim)
     repeats = (1,) * (count - len(repeats)) + repeats
     t = reshape(t, (1,) * (count - t.ndim) + t.shape)

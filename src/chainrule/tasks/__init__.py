@@ -1,17 +1,14 @@
 """Tasks: data, model, loss, scores and report, as one thing that a user asks for."""
 
 from chainrule.tasks.fitting import evaluate, fit
+from chainrule.tasks.job import Job, prepare, resolve, take_weights
 from chainrule.tasks.predictor import Prediction, Predictor, load
 from chainrule.tasks.run import (
-    Job,
     Run,
     evaluate_run,
     list_runs,
-    prepare,
     read_settings,
-    resolve,
     resume,
-    take_weights,
     train,
 )
 from chainrule.tasks.settings import Settings

@@ -7,8 +7,8 @@ from typing import Any
 
 from chainrule import data
 from chainrule.errors import OptionError
+from chainrule.tasks.job import blas_threads, prepare, resolve
 from chainrule.tasks.predictor import Predictor
-from chainrule.tasks.run import blas_threads, prepare, resolve
 from chainrule.tasks.settings import Settings
 from chainrule.training import Listener
 

@@ -19,7 +19,7 @@ from chainrule.tasks.architecture import Architecture
 from chainrule.tasks.task import Task, make_task
 from chainrule.training.checkpoint import read_tensors, write_tensors
 
-__all__ = ["Prediction", "Predictor", "load"]
+__all__ = ["Prediction", "Predictor", "load", "model_file"]
 
 Array = np.ndarray[Any, Any]
 
@@ -189,6 +189,11 @@ class Predictor:
         write_tensors(path, self.model.state(), metadata)
 
 
+def model_file(path: str | os.PathLike[str]) -> Path:
+    """The model file itself, whether it is named or its run folder."""
+    return Path(path) / MODEL_FILE if Path(path).is_dir() else Path(path)
+
+
 def load(path: str | os.PathLike[str]) -> Predictor:
     """The model of a run folder or of a model file.
 
@@ -196,7 +201,7 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         FileError: if there is none.
         CheckpointError: if it is damaged, or written by a newer chainrule.
     """
-    file = Path(path) / MODEL_FILE if Path(path).is_dir() else Path(path)
+    file = model_file(path)
     tensors, metadata = read_tensors(file, kind="model")
     try:
         architecture = Architecture.from_json(metadata["architecture"])

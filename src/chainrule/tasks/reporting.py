@@ -11,7 +11,8 @@ from chainrule.tasks.report import Mistake, Report, write_report
 from chainrule.training import metrics
 
 if TYPE_CHECKING:
-    from chainrule.tasks.run import Job, Run
+    from chainrule.tasks.job import Job
+    from chainrule.tasks.run import Run
 
 __all__ = ["first_layer_templates", "worst_mistakes", "write_run_report"]
 

@@ -1,0 +1,273 @@
+"""From settings to a job: data read, options filled in, model and trainer made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule import data, nn, optim
+from chainrule.core.graph import Tensor, as_tensor
+from chainrule.errors import CheckpointError
+from chainrule.tasks.architecture import Architecture, input_statistics
+from chainrule.tasks.predictor import Predictor, model_file
+from chainrule.tasks.settings import Settings
+from chainrule.tasks.task import Task, make_task
+from chainrule.training import (
+    Listener,
+    MetricsLog,
+    Monitor,
+    Recipe,
+    Trainer,
+    read_tensors,
+)
+
+__all__ = [
+    "Job",
+    "blas_threads",
+    "load_splits",
+    "prepare",
+    "resolve",
+    "take_weights",
+]
+
+
+@dataclass
+class Job:
+    """Settings made concrete: the data, the model and the trainer of one run."""
+
+    settings: Settings
+    splits: data.Splits
+    task: Task
+    predictor: Predictor
+    trainer: Trainer
+
+
+def load_splits(settings: Settings) -> data.Splits:
+    """The data that the settings name."""
+    height, width = settings.size or (None, None)
+    return data.load(
+        settings.data,
+        task=settings.task,
+        size=None if height is None or width is None else (height, width),
+        channels=settings.channels,
+        unreadable=settings.unreadable,
+        validation=settings.validation,
+        test=settings.test,
+        group_by=settings.group_by,
+        labels=settings.labels,
+        seed=settings.seed,
+    )
+
+
+_DEFAULT_LR = {
+    "sgd": 0.1, "momentum": 0.02, "nesterov": 0.02, "adagrad": 0.02,
+    "rmsprop": 0.001, "adam": 0.003, "adamw": 0.003,
+}  # fmt: skip
+_EXAMPLES_WORTH_SEEING = 600_000
+
+
+def _default_lr(settings: Settings) -> float:
+    # A linear model's every weight sees raw pixels: thousands of them move one score.
+    scale = 0.1 if settings.model == "linear" else 1.0
+    return scale * _DEFAULT_LR.get(settings.optimizer, 0.01)
+
+
+def resolve(settings: Settings, splits: data.Splits) -> Settings:
+    """The settings with everything filled in that was left to chainrule."""
+    # Few examples are seen often, many are seen at least ten times.
+    epochs = round(_EXAMPLES_WORTH_SEEING / max(1, len(splits.train)))
+    loss = make_task(settings.task, ("",), settings.loss).loss_name
+    # A network soon knows every training label; smoothing keeps it from being too sure.
+    is_smoothed = loss == "softmax" and settings.model != "linear"
+    return settings.replace(
+        data=None if settings.data is None else _stable_path(settings.data),
+        labels=None if settings.labels is None else _stable_path(settings.labels),
+        init=None if settings.init is None else _stable_path(settings.init),
+        loss=loss,
+        label_smoothing=0.1 * is_smoothed
+        if settings.label_smoothing is None
+        else settings.label_smoothing,
+        lr=_default_lr(settings) if settings.lr is None else settings.lr,
+        epochs=min(100, max(10, epochs))
+        if settings.epochs is None
+        else settings.epochs,
+        hidden=() if settings.model == "linear" else settings.hidden,
+        blas_threads=settings.blas_threads or _default_blas_threads(settings, splits),
+    )
+
+
+def _stable_path(name: str) -> str:
+    """A path that still holds when the run is resumed from another folder."""
+    return str(Path(name).resolve()) if Path(name).exists() else name
+
+
+def prepare(
+    settings: Settings,
+    splits: data.Splits,
+    *,
+    listeners: Sequence[Listener] = (),
+    log: MetricsLog | None = None,
+    checkpoint: Path | None = None,
+) -> Job:
+    """Model, loss, optimizer and loop for concrete settings, weights initialised."""
+    training = splits.train
+    task = _task_for(settings, training)
+    architecture = Architecture(
+        model=settings.model,
+        input_shape=tuple(training.example_shape),
+        num_outputs=task.num_outputs,
+        hidden=settings.hidden,
+        activation=settings.activation,
+        dropout=settings.dropout,
+        rescales_outputs=task.name == "regress",
+    )
+    model = architecture.build().initialize(settings.seed)
+    _set_statistics(model, training, task)
+    if settings.init is not None:
+        take_weights(model, settings.init)
+    for path in settings.freeze:
+        model.freeze(path)
+    predictor = Predictor(model, architecture, task)
+    optimizer = optim.optimizer(
+        settings.optimizer,
+        model.named_parameters(),
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        groups=_groups(settings),
+    )
+    loader = data.Loader(
+        training,
+        settings.batch_size,
+        seed=settings.seed,
+        augment=data.parse(settings.augment) if settings.augment else None,
+    )
+    epochs, lr = settings.epochs or 0, settings.lr or 0.0
+    trainer = Trainer(
+        model,
+        task.loss,
+        optimizer,
+        loader,
+        recipe=Recipe(
+            epochs=epochs,
+            accumulate=settings.accumulate,
+            clip_norm=settings.clip_norm,
+            mixup=settings.mixup,
+            penalty=_penalty(settings, model),
+            seed=settings.seed,
+        ),
+        schedule=optim.schedule(
+            settings.schedule, lr=lr, epochs=epochs, higher_is_better=True
+        ),
+        validate=lambda: predictor.evaluate(splits.validation),
+        score=task.batch_score,
+        monitor=Monitor(
+            task.monitor, higher_is_better=True, patience=settings.patience
+        ),
+        average=optim.MovingAverage(model.named_parameters(), settings.average)
+        if settings.average
+        else None,
+        listeners=listeners,
+        log=log,
+        checkpoint=checkpoint,
+        checkpoint_every_s=settings.checkpoint_every_s,
+    )
+    return Job(settings, splits, task, predictor, trainer)
+
+
+def _task_for(settings: Settings, training: data.Dataset) -> Task:
+    names = training.class_names or training.target_names
+    scale: tuple[float, ...] = ()
+    if settings.task == "regress":
+        deviations = np.atleast_1d(training.targets.std(axis=0))
+        scale = tuple(float(d) if d > 0 else 1.0 for d in deviations)
+        names = names or tuple(f"value {i + 1}" for i in range(len(scale)))
+    return make_task(
+        settings.task,
+        tuple(names or ()),
+        settings.loss,
+        settings.label_smoothing or 0.0,
+        scale,
+    )
+
+
+def _set_statistics(model: nn.Module, training: data.Dataset, task: Task) -> None:
+    """Fill the buffers that bring inputs to unit scale and outputs back to theirs."""
+    state = model.state()
+    state["standardize.mean"], state["standardize.std"] = input_statistics(training)
+    if task.name == "regress":
+        state["units.scale"] = np.asarray(task.scale, np.float32)  # type: ignore[attr-defined]
+        state["units.offset"] = training.targets.mean(axis=0).astype(np.float32)
+    model.load_state(state)
+
+
+def _groups(settings: Settings) -> list[optim.Group]:
+    groups = []
+    for text in settings.lr_scale:
+        path, _, factor = text.partition("=")
+        groups.append(optim.Group(path, lr_scale=float(factor)))
+    return groups
+
+
+def _penalty(settings: Settings, model: nn.Module) -> Callable[[], Tensor] | None:
+    if not settings.l2 and not settings.l1:
+        return None
+    return lambda: as_tensor(nn.penalty(model, l2=settings.l2, l1=settings.l1))
+
+
+def take_weights(model: nn.Module, source: str) -> list[str]:
+    """Start from another model's weights; the paths that were taken are returned.
+
+    Those of equal path and shape are taken, so that a net for other classes keeps all
+    but its last layer. Statistics of the inputs are taken too.
+
+    Raises CheckpointError if nothing fits.
+    """
+    file = model_file(source)
+    theirs, _ = read_tensors(file, kind="model")
+    mine = model.state()
+    fitting = {
+        name: array
+        for name, array in theirs.items()
+        if name in mine and mine[name].shape == array.shape
+    }
+    if not any(name in fitting for name, _ in model.named_parameters()):
+        raise CheckpointError(
+            f"no weights of {file} fit this model",
+            got=", ".join(f"{n} {list(a.shape)}" for n, a in theirs.items()),
+            expected=", ".join(f"{n} {list(a.shape)}" for n, a in mine.items()),
+            hint="use the same --model and --hidden as that run",
+        )
+    model.load_state({**mine, **fitting})
+    return sorted(fitting)
+
+
+_WORTH_SHARING = 50_000_000  # multiplications and additions of one product
+
+
+def _default_blas_threads(settings: Settings, splits: data.Splits) -> int:
+    """One thread for small products, which end before a second one has woken up.
+
+    So small nets also give the same bits on machines with other numbers of cores.
+    """
+    in_features = math.prod(splits.train.example_shape)
+    units = max(settings.hidden, default=10)
+    if 2 * settings.batch_size * in_features * units < _WORTH_SHARING:
+        return 1
+    # Its answer costs a scan of the loaded libraries, so it waits until a run starts.
+    from threadpoolctl import threadpool_info
+
+    counts = [i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"]
+    return max(counts, default=1)
+
+
+def blas_threads(settings: Settings) -> AbstractContextManager[Any]:
+    """Keep to the recorded thread count: others differ in the sums' last bits."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(settings.blas_threads or None, user_api="blas")

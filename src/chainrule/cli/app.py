@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shlex
 import sys
@@ -267,6 +268,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is returned (see ``chainrule.cli``)."""
     state = {"debug": False}
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A console of few letters must not end a run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         with _quiet_broken_pipe(), _house_errors(words):
             command = typer.main.get_command(app)

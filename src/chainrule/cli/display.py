@@ -57,7 +57,7 @@ def _plain(value: object) -> Text:
 
 
 def _json(value: object) -> str:
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_finite(value), indent=2, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
@@ -195,7 +195,8 @@ def write_predictions(
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerows(_csv_rows(found))
         content = buffer.getvalue()
-    write_atomically(path, content)
+    # File names may hold bytes that are no text.
+    write_atomically(path, content.encode(errors="replace"))
     _console(err=True).print(f"{len(found):,} predictions in {path}", soft_wrap=True)
 
 

@@ -144,9 +144,11 @@ def integers(name: str, given: Any) -> tuple[int, ...]:
     """
     if type(given) is int:
         return (given,)
-    is_one = not isinstance(given, (tuple, list)) and hasattr(given, "__index__")
+    is_several = isinstance(given, (tuple, list)) or getattr(given, "ndim", 0)
     try:
-        return tuple(map(operator.index, (given,) if is_one else given))
+        if is_several or not hasattr(given, "__index__"):
+            return tuple(map(operator.index, given))
+        return (operator.index(given),)
     except TypeError:
         raise ShapeError(
             f"{name}: takes integers", got=given, expected="an integer, or several"
@@ -170,10 +172,11 @@ def _normalize_axes(
     if axis is None:
         return tuple(range(ndim))
     axes = tuple(sorted(a + ndim if a < 0 else a for a in axis))
+    shown = axis[0] if len(axis) == 1 else axis
     if any(not 0 <= a < ndim for a in axes) or len(set(axes)) != len(axes):
         raise ShapeError(
             f"{name}: no such axis, or one named twice",
-            got=f"axis={axis[0] if len(axis) == 1 else axis} on a tensor of {ndim} axes",
+            got=f"axis={shown} on a tensor of {ndim} axes",
             expected=f"distinct axes from {-ndim} to {ndim - 1}"
             if ndim
             else "axis=None: a scalar has no axes",

@@ -197,20 +197,24 @@ class RMSProp(Rule):
 class Adam(Rule):
     """Momentum and RMSProp together, both running means freed of their start at 0.
 
-    With ``mean`` m and ``squares`` s the paper's step is
-    w ← w - lr·m̂ / (√ŝ + ε), m̂ = m / (1 - β₁ᵗ), ŝ = s / (1 - β₂ᵗ). The corrections are
-    the same for all weights, so they are made once: ``rate`` and ``floor``.
+    The paper's step is w ← w - lr·m̂ / (√v̂ + ε) with the mean m̂ of the gradients and the
+    mean v̂ of their squares, in which a step counts β times as much as the one after it.
+    A mean is a sum divided by the sum of its weights, 1 + β + ... + βᵗ⁻¹. The state is
+    the two sums; what they are divided by, the same for all weights, is put into
+    ``rate`` and ``floor``.
 
     Example:
         >>> for line in str(Adam()).split("; "): print(line)
-        rate ← lr·√(1 - 0.999^t) / (1 - 0.9^t)
-        floor ← 1e-08·√(1 - 0.999^t)
-        mean ← 0.9·mean + 0.1·dw
-        squares ← 0.999·squares + 0.001·(dw·dw)
-        w ← w - rate·(mean / (√(squares) + floor))
+        total ← (1 - 0.999^t) / 0.001
+        rate ← lr·√(total) / ((1 - 0.9^t) / 0.1)
+        floor ← 1e-08·√(total)
+        gradients ← 0.9·gradients + dw
+        squares ← 0.999·squares + dw·dw
+        w ← w - rate·(gradients / (√(squares) + floor))
 
     Source: Kingma & Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1
-    and the reordering at the end of its section 2.
+    and the reordering at the end of its section 2. Its m is (1 - β₁)·gradients, its v
+    (1 - β₂)·squares.
     """
 
     usual_lr = 0.001
@@ -220,19 +224,20 @@ class Adam(Rule):
     epsilon: float = 1e-8
 
     def shared(self) -> dict[str, Expr]:
-        correction = sqrt(1 - power(self.beta2, t))
+        total = symbol("total")
         return {
-            "rate": lr * correction / (1 - power(self.beta1, t)),
-            "floor": self.epsilon * correction,
+            "total": (1 - power(self.beta2, t)) / (1 - self.beta2),
+            "rate": lr * sqrt(total) / ((1 - power(self.beta1, t)) / (1 - self.beta1)),
+            "floor": self.epsilon * sqrt(total),
         }
 
     def assignments(self) -> dict[str, Expr]:
-        mean, squares, rate, floor = map(symbol, ("mean", "squares", "rate", "floor"))
-        g = self.gradient
+        gradients, squares = symbol("gradients"), symbol("squares")
+        g, rate, floor = self.gradient, symbol("rate"), symbol("floor")
         return {
-            "mean": self.beta1 * mean + (1 - self.beta1) * g,
-            "squares": self.beta2 * squares + (1 - self.beta2) * (g * g),
-            "w": w - rate * (mean / (sqrt(squares) + floor)),
+            "gradients": self.beta1 * gradients + g,
+            "squares": self.beta2 * squares + g * g,
+            "w": w - rate * (gradients / (sqrt(squares) + floor)),
         }
 
 
@@ -242,7 +247,7 @@ class AdamW(Adam):
 
     Example:
         >>> str(AdamW(weight_decay=0.1)).split("; ")[-1]
-        'w ← w - decay·w - rate·(mean / (√(squares) + floor))'
+        'w ← w - decay·w - rate·(gradients / (√(squares) + floor))'
 
     Source: Loshchilov & Hutter, "Decoupled weight decay regularization", 2019,
     algorithm 2, with the decay multiplied by lr and not by the schedule's factor alone.

@@ -102,6 +102,7 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
     environment.filters["label"] = score_name
     page = environment.get_template("report.html").render(
         report=report,
+        data_name=PurePath(report.settings["data"] or "digits").name,
         headline=_headline(report),
         tiles=_tiles(report),
         curves=_curves(report),

@@ -8,6 +8,8 @@ classifier    784-100-10, ReLU, softmax cross-entropy, Adam, minibatches of 64
 The contestants take turns, a few steps each, in one process; the time of a step is the
 median over all turns. After 100 steps their losses must agree.
 
+All run with one BLAS thread, as ``chainrule train`` runs small nets.
+
     python benchmarks/eager.py
 """
 
@@ -20,6 +22,7 @@ from statistics import median
 import autograd
 import autograd.numpy as anp
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import chainrule as cr
 from chainrule import nn
@@ -297,8 +300,9 @@ def compare(contestants: dict[str, Callable[[], Step]]) -> dict[str, float]:
 def main() -> None:
     np.seterr(over="ignore")  # 1 / (1 + exp(100)) is 0, as it should be
     for contest, contestants in CONTESTS.items():
-        check_agreement(contest, contestants)
-        medians_s = compare(contestants)
+        with threadpool_limits(1):
+            check_agreement(contest, contestants)
+            medians_s = compare(contestants)
         for name, value in medians_s.items():
             ratio = value / medians_s["NumPy"]
             print(f"  {name:10} {value * 1e6:7.0f} µs per step  {ratio:5.2f} × NumPy")

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chainrule.core import scalar
@@ -56,7 +56,6 @@ EXPRESSIONS = st.recursive(LEAVES, compose, max_leaves=8)
 
 
 @given(EXPRESSIONS, NUMBERS, NUMBERS)
-@settings(deadline=None)
 def test_numpy_code_means_what_the_expression_says(expression, x, y):
     expected = fold(expression, MEANING, {"x": x, "y": y}, lambda v: v)
     run = numpy_function("f", ("x", "y"), expression)
@@ -65,7 +64,6 @@ def test_numpy_code_means_what_the_expression_says(expression, x, y):
 
 
 @given(EXPRESSIONS, NUMBERS, NUMBERS)
-@settings(deadline=None)
 def test_numpy_code_in_place_means_the_same(expression, x, y):
     if not expression.args or not symbols(expression):
         return
@@ -80,7 +78,6 @@ def test_numpy_code_in_place_means_the_same(expression, x, y):
 
 
 @given(EXPRESSIONS, NUMBERS, NUMBERS)
-@settings(deadline=None)
 def test_substitution_and_evaluation_commute(expression, x, y):
     swapped = substitute(expression, {"x": Y, "y": X * 1})
     a = fold(expression, MEANING, {"x": y, "y": x}, lambda v: v)

@@ -114,7 +114,9 @@ def test_the_gradient_is_the_mean_of_the_gradients_of_its_minibatches() -> None:
         return gradients(loss, weights)[0].data
 
     parts = [gradient(slice(i, i + 64)) for i in range(0, 512, 64)]
-    np.testing.assert_allclose(np.mean(parts, axis=0), gradient(slice(None)), atol=1e-15)
+    np.testing.assert_allclose(
+        np.mean(parts, axis=0), gradient(slice(None)), atol=1e-15
+    )
 
 
 def test_larger_minibatches_have_less_noise_in_their_gradients() -> None:
@@ -145,7 +147,7 @@ def test_every_size_of_minibatch_learns_the_digits(batch_size: int) -> None:
     assert cr.evaluate(model, digits.test)["accuracy"] > 0.92
 
 
-# ---------------------------------------------------- effect of step size and of the rule
+# -------------------------------------------------- effect of step size and of the rule
 
 
 class Bowl(nn.Module):
@@ -354,9 +356,11 @@ def test_saturation_is_measured_layer_by_layer() -> None:
             layers += [nn.Dense(32, 32, initializer=rule), nn.Tanh()]
         shares = []
         with observe(
-            lambda module, y: shares.append(float((abs(y.data) > 0.99).mean()))
-            if isinstance(module, nn.Tanh)
-            else None
+            lambda module, y: (
+                shares.append(float((abs(y.data) > 0.99).mean()))
+                if isinstance(module, nn.Tanh)
+                else None
+            )
         ):
             nn.Sequential(*layers).initialize(0)(x)
         return shares

@@ -104,7 +104,9 @@ def squeezed(page):
 def test_the_head_tells_the_score_how_sure_it_is_and_the_cost(written):
     _, page = written(make())
     text = squeezed(page)
-    assert "97.50 % accuracy on 360 test examples (95 % interval 95.3 to 98.7 %)" in text
+    assert (
+        "97.50 % accuracy on 360 test examples (95 % interval 95.3 to 98.7 %)" in text
+    )
     assert "parameters 24,790" in text
     assert "best epoch 2 of 4" in text
     assert "training time 1 min 03 s" in text
@@ -204,7 +206,7 @@ def test_confusion_matrices_of_any_size_have_every_class(written, num_classes):
     rng = np.random.default_rng(0)
     confusion = rng.integers(0, 3, (num_classes, num_classes))
     names = [f"class {i}" for i in range(num_classes)]
-    text, page = written(make(names=names, confusion=confusion))
+    text, _ = written(make(names=names, confusion=confusion))
     rows = re.findall(r'<th scope="row" title="(class \d+)"', text)
     assert rows == names
     assert len(text) < 2_000_000
@@ -242,7 +244,7 @@ def test_templates_of_classes_carry_their_names_and_hidden_units_their_numbers(w
     templates = np.zeros((3, 4, 4, 1))
     _, page = written(make(templates=templates, template_names=["a", "b", "c"]))
     assert [i["alt"] for i in page.all("img")] == [f"weights of {n}" for n in "abc"]
-    text, page = written(make(templates=np.zeros((100, 4, 4, 1))))
+    _, page = written(make(templates=np.zeros((100, 4, 4, 1))))
     assert len(page.all("img")) == 64
     assert "Shown are 64 of 100." in squeezed(page)
 

@@ -123,6 +123,7 @@ def test_ctrl_c_finishes_the_step_saves_and_resumes_to_the_same_bits(
     settings = finished_run.settings.replace(out=str(folder))
     stopped = tasks.train(settings, listeners=[interrupt])
     assert stopped.reason == "interrupted"
+    assert not stopped.results, "the test set is not for unfinished runs"
     assert Checkpoint.load(folder / "checkpoint.safetensors").progress["step"] == 7
     resumed = tasks.resume(folder)
     assert resumed.results["loss"] == finished_run.results["loss"]
@@ -208,8 +209,8 @@ def test_a_run_folder_of_a_newer_version_is_refused(finished_run, tmp_path):
     with pytest.raises(CheckpointError) as error:
         tasks.resume(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path} was written by a newer chainrule\n"
-        "  got:      run format 2\n"
+        f"{tmp_path / 'settings.toml'} was written by a newer chainrule\n"
+        "  got:      settings format 2\n"
         "  expected: at most 1\n"
         "  try:      upgrade: pip install --upgrade chainrule"
     )
@@ -337,11 +338,14 @@ def test_options_are_checked_with_their_names(changes, message):
         ({"optimizer": "adm"}, "unknown optimizer 'adm'", "adam"),
         ({"activation": "rleu"}, "unknown activation 'rleu'", "relu"),
         ({"freeze": ("network.layer",)}, None, None),
+        ({"lr_scale": ("network",)}, None, None),
+        ({"lr_scale": ("network=fast",)}, None, None),
     ],
 )
 def test_unknown_names_offer_the_nearest(changes, message, near, tmp_path):
     with pytest.raises(OptionError) as error:
         tasks.train(Settings(out=str(tmp_path / "r")).replace(**changes, epochs=1))
+    assert not (tmp_path / "r").exists(), "settings that do not work leave no folder"
     if message:
         assert str(error.value).splitlines()[0] == message
         assert error.value.hint == f"did you mean {near!r}?"

@@ -109,12 +109,11 @@ def train(
     `chainrule train` alone trains on 1,797 handwritten digits that come with it.
     """
     from chainrule import tasks
-    from chainrule.tasks.settings import read_toml
 
-    values = read_toml(settings) if settings is not None else {}
-    values.pop("format", None)  # in the settings of a run: the version of its folder
-    values |= settings_values({"data": data, **options})
-    wanted = tasks.Settings.checked(values)
+    wanted = tasks.Settings()
+    if settings is not None:
+        wanted = tasks.Settings.from_toml(settings)
+    wanted = wanted.replace(**settings_values({"data": data, **options}))
     _train(lambda **how: tasks.train(wanted, **how), as_json, quiet, with_health=True)
 
 

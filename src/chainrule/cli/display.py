@@ -74,14 +74,13 @@ def _finite(value: Any) -> Any:
 
 def before_training(job: Job, as_json: bool, *, with_health: bool) -> dict[str, Any]:
     """Print the data's health, the model and the forecast; return them for JSON."""
-    from chainrule import data, training
+    from chainrule import training
 
     console = _console(err=as_json)
     told: dict[str, Any] = {}
     if with_health:
-        health = data.health(job.splits, seed=job.settings.seed)
-        told["health"] = health.as_dict()
-        _headed(console, "Data", health.lines())
+        told["health"] = job.health.as_dict()
+        _headed(console, "Data", job.health.lines())
     predictor = job.predictor
     summary = predictor.model.summary(predictor.architecture.input_shape)
     _headed(console, "Model", summary.splitlines())
@@ -106,6 +105,8 @@ def after_training(run: Run, told: Mapping[str, Any], as_json: bool) -> None:
         print(_json({**places, **run.results, "reason": run.reason, **told}))
         return
     console = _console()
+    if not run.results:  # interrupted: the test set is not for unfinished runs
+        return
     console.print(Text("Test", style="bold"))
     console.print(_score_table(run.results))
     best, epochs = run.results.get("best_epoch"), run.results.get("epochs")

@@ -19,6 +19,7 @@ from chainrule.core.graph import (
     check_not_overwritten,
     constant,
     enable_grad,
+    function,
     no_grad,
 )
 from chainrule.errors import GradientError, ShapeError
@@ -78,6 +79,8 @@ def _seed(y: Tensor, dy: Any) -> Tensor:
     return dy
 
 
+# Infinite slopes, as of √x at 0, meet zeros: that is NaN, and no news for stderr.
+@np.errstate(all="ignore")
 def reverse_walk(
     outputs: Sequence[Tensor],
     output_gradients: Sequence[Tensor],
@@ -95,8 +98,7 @@ def reverse_walk(
     add = FUNCTIONS["add"]
     for y, dy in zip(outputs, output_gradients, strict=True):
         found[id(y)] = add(found[id(y)], dy) if id(y) in found else dy
-    # Infinite slopes, as of √x at 0, meet zeros: that is NaN, and no news for stderr.
-    with enable_grad() if create_graph else no_grad(), np.errstate(all="ignore"):
+    with enable_grad() if create_graph else no_grad():
         for node in reversed(order):
             if node.op is None:
                 break  # leaves stand first in the order
@@ -125,17 +127,20 @@ def _propagate(node: Tensor, op: Op, dy: Tensor, found: dict[int, Tensor]) -> No
         found[key] = dx if before is None else add(before, dx)
 
 
+@function
 def backward(y: Tensor, dy: Any = None, *, create_graph: bool = False) -> None:
     """Add ∂y/∂leaf to the ``grad`` of every leaf that requires it."""
     order = topological_order([y])
     found = reverse_walk([y], [_seed(y, dy)], order, create_graph=create_graph)
-    with enable_grad() if create_graph else no_grad():
-        for leaf in order:
-            if leaf.op is not None:
-                break
-            if leaf.requires_grad and id(leaf) in found:
-                g = found[id(leaf)]
-                leaf.grad = g if leaf.grad is None else leaf.grad + g
+    for leaf in order:
+        if leaf.op is not None:
+            break
+        if leaf.requires_grad and id(leaf) in found:
+            g = found[id(leaf)]
+            if leaf.grad is not None:
+                with enable_grad() if create_graph else no_grad():
+                    g = leaf.grad + g
+            leaf.grad = g
 
 
 def gradients(

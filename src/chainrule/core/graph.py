@@ -420,9 +420,7 @@ class Tensor:
             GradientError: if nothing here requires a gradient, if dy is missing for a
                 non-scalar, or if a variable was overwritten since it was used.
         """
-        from chainrule.core.backward import backward  # the walk builds on tensors
-
-        backward(self, dy, create_graph=create_graph)
+        FUNCTIONS["backward"](self, dy, create_graph=create_graph)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False and dtype is not None and self._array.dtype != dtype:

@@ -446,7 +446,9 @@ def _in_place_lines(
                 own.add(free[-1])
                 num_scratch += 1
             text[key(node)] = free.pop()
-            lines.append(f"    {node.kind}({', '.join(operands)}, out={text[key(node)]})")
+            lines.append(
+                f"    {node.kind}({', '.join(operands)}, out={text[key(node)]})"
+            )
     return lines, num_scratch
 
 

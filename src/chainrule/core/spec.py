@@ -144,7 +144,7 @@ def integers(name: str, given: Any) -> tuple[int, ...]:
     """
     if type(given) is int:
         return (given,)
-    is_several = isinstance(given, (tuple, list)) or getattr(given, "ndim", 0)
+    is_several = isinstance(given, (tuple, list)) or getattr(given, "ndim", 0) > 0
     try:
         if is_several or not hasattr(given, "__index__"):
             return tuple(map(operator.index, given))

@@ -8,6 +8,7 @@ from chainrule.nn.init import *
 from chainrule.nn.inputs import *
 from chainrule.nn.losses import *
 from chainrule.nn.module import *
+from chainrule.nn.observing import *
 from chainrule.nn.penalties import *
 from chainrule.nn.shape import *
 from chainrule.nn.summary import *

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from chainrule import ops
 from chainrule.core.graph import Tensor, as_tensor
 from chainrule.core.spec import is_float
 from chainrule.errors import DtypeError, IndexingError, OptionError, ShapeError
 
+_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 _ROW_SUM_TOLERANCE = 1e-3  # of probabilities that were mixed or rounded
 
 
@@ -61,7 +64,7 @@ def check_labels(name: str, labels: Tensor, scores: Tensor) -> Tensor:
             expected=f"labels of shape ({n},)",
         )
     # Read without a sign, negative labels are huge: one pass finds both kinds.
-    if array.view(f"u{array.itemsize}").max() >= num_classes:
+    if np.maximum.reduce(array.view(_UNSIGNED[array.itemsize])) >= num_classes:
         raise IndexingError(
             f"{name}: a label is out of range",
             got=f"labels from {array.min()} to {array.max()}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -364,8 +365,14 @@ _ROWS_AND_COLUMNS = Index.make((("array",), ("array",)))
 
 def _pick(scores: Tensor, labels: Tensor) -> Tensor:
     """Every row's element at its label: one op, the labels having been checked."""
-    rows = as_tensor(np.arange(labels.size))
-    return apply(_ROWS_AND_COLUMNS, scores, rows, labels)
+    return apply(_ROWS_AND_COLUMNS, scores, _rows(labels.size), labels)
+
+
+@lru_cache(maxsize=64)
+def _rows(count: int) -> Tensor:
+    rows = as_tensor(np.arange(count))
+    rows.data.flags.writeable = False  # shared by every minibatch of this size
+    return rows
 
 
 def _reduce(name: str, terms: Tensor, reduction: str, factor: float = 1.0) -> Tensor:

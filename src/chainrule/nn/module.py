@@ -6,10 +6,8 @@ so nothing has to be registered and ``super().__init__()`` need not be called.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import (
-    Callable,
     Iterable,
     Iterator,
     Mapping,
@@ -17,7 +15,6 @@ from collections.abc import (
     Set,
     ValuesView,
 )
-from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, Self, TypeVar
 
@@ -41,12 +38,12 @@ from chainrule.errors import (
     nearest,
 )
 from chainrule.nn.init import DrawnBuffer, DrawnParameter
+from chainrule.nn.observing import observers
 
-__all__ = ["Module", "observe"]
+__all__ = ["Module"]
 
 Array = np.ndarray[Any, Any]
 Part = TypeVar("Part", bound="Module | Variable")
-Observer = Callable[["Module", Tensor], None]
 
 _NUM_NAMED = 6  # entries that an error lists before it counts the rest
 
@@ -98,7 +95,7 @@ class Module:
         except ChainruleError as error:
             self._locate(error)
             raise
-        for observer in _observers.active:
+        for observer in observers.active:
             observer(self, y)
         return y
 
@@ -390,36 +387,3 @@ def _shortened(names: Sequence[str]) -> str:
     """Names in a row, the first few of them."""
     rest = len(names) - _NUM_NAMED
     return ", ".join(names[:_NUM_NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-# ---------------------------------------------------------------------- observers
-
-
-class _Observers(threading.local):
-    """Who is told of the outputs of this thread's layers."""
-
-    active: tuple[Observer, ...] = ()
-
-
-_observers = _Observers()
-
-
-@contextmanager
-def observe(observer: Observer) -> Iterator[None]:
-    """Call ``observer(module, output)`` after every module's forward, in this thread.
-
-    Example:
-        >>> import chainrule as cr
-        >>> from chainrule import nn
-        >>> seen = []
-        >>> with observe(lambda module, y: seen.append((repr(module), y.tolist()))):
-        ...     y = nn.ReLU()(cr.Tensor([-1.0, 2.0]))
-        >>> seen
-        [('ReLU()', [0.0, 2.0])]
-    """
-    before = _observers.active
-    _observers.active = (*before, observer)
-    try:
-        yield
-    finally:
-        _observers.active = before

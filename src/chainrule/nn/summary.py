@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chainrule.core.graph import Tensor, no_grad
 from chainrule.core.spec import as_dtype
-from chainrule.nn.module import Module, observe
+from chainrule.nn.observing import observe
+
+if TYPE_CHECKING:
+    from chainrule.nn.module import Module
 
 __all__ = ["summarize"]
 

@@ -46,6 +46,7 @@ def _write_key(x: Tensor, key: Any) -> tuple[Template, list[Tensor]]:
             got=f"{x.spec}[{_describe(parts)}]",
             expected=f"at most {x.ndim} indices and one ...",
         )
+    written = tuple(parts)
     position = dots[0] if dots else len(parts)
     parts[position : position + len(dots)] = [slice(None)] * (x.ndim - given)
     template: list[tuple[Any, ...]] = []
@@ -55,7 +56,7 @@ def _write_key(x: Tensor, key: Any) -> tuple[Template, list[Tensor]]:
             template.append(("new",))
             continue
         if isinstance(part, slice):
-            template.append(("slice", *_slice_numbers(x, parts, part)))
+            template.append(("slice", *_slice_numbers(x, written, part)))
         elif _is_plain_integer(part):
             template.append(("integer", _check_bounds(x.spec, axis, int(part))))
         else:
@@ -85,7 +86,7 @@ def _is_plain_integer(part: Any) -> bool:
 
 
 def _slice_numbers(
-    x: Tensor, parts: list[Any], part: slice
+    x: Tensor, key: Sequence[Any], part: slice
 ) -> tuple[int | None, int | None, int | None]:
     """Start, stop and step as Python integers."""
     try:
@@ -96,13 +97,13 @@ def _slice_numbers(
     except (TypeError, DtypeError):
         raise IndexingError(
             "index: a slice bound is not an integer",
-            got=f"{x.spec}[{_describe(parts)}]",
+            got=f"{x.spec}[{_describe(key)}]",
             expected="integers, or nothing, around the colon",
         ) from None
     if step == 0:
         raise IndexingError(
             "index: a slice with step 0",
-            got=f"{x.spec}[{_describe(parts)}]",
+            got=f"{x.spec}[{_describe(key)}]",
             expected="a step other than 0",
         )
     return start, stop, step
@@ -148,7 +149,7 @@ def _check_indices(x: Spec, axis: int, indices: Any) -> None:
         _check_bounds(x, axis, int(indices.max()))
 
 
-def _describe(parts: list[Any]) -> str:
+def _describe(parts: Sequence[Any]) -> str:
     """An index as text, its arrays as specs."""
     names = []
     for part in parts:

@@ -25,7 +25,7 @@ from chainrule.errors import CheckpointError, OptionError, ShapeError, nearest
 from chainrule.optim.rules import RULES, SGD, Rule
 from chainrule.optim.update import Program
 
-__all__ = ["Group", "Optimizer", "load_buffers", "matches", "optimizer"]
+__all__ = ["Group", "Optimizer", "matches", "optimizer"]
 
 Array = np.ndarray[Any, Any]
 

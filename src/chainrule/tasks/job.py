@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,13 @@ import numpy as np
 
 from chainrule import data, nn, optim
 from chainrule.core.graph import Tensor, as_tensor
-from chainrule.errors import CheckpointError
+from chainrule.errors import CheckpointError, OptionError
 from chainrule.tasks.architecture import Architecture, input_statistics
 from chainrule.tasks.predictor import Predictor, model_file
 from chainrule.tasks.settings import Settings
 from chainrule.tasks.task import Task, make_task
 from chainrule.training import (
     Listener,
-    MetricsLog,
     Monitor,
     Recipe,
     Trainer,
@@ -46,6 +46,11 @@ class Job:
     task: Task
     predictor: Predictor
     trainer: Trainer
+
+    @cached_property
+    def health(self) -> data.Health:
+        """What is known of the data, near-duplicates included; worked out once."""
+        return data.health(self.splits, seed=self.settings.seed)
 
 
 def load_splits(settings: Settings) -> data.Splits:
@@ -112,8 +117,6 @@ def prepare(
     splits: data.Splits,
     *,
     listeners: Sequence[Listener] = (),
-    log: MetricsLog | None = None,
-    checkpoint: Path | None = None,
 ) -> Job:
     """Model, loss, optimizer and loop for concrete settings, weights initialised."""
     training = splits.train
@@ -173,8 +176,6 @@ def prepare(
         if settings.average
         else None,
         listeners=listeners,
-        log=log,
-        checkpoint=checkpoint,
         checkpoint_every_s=settings.checkpoint_every_s,
     )
     return Job(settings, splits, task, predictor, trainer)
@@ -209,8 +210,15 @@ def _set_statistics(model: nn.Module, training: data.Dataset, task: Task) -> Non
 def _groups(settings: Settings) -> list[optim.Group]:
     groups = []
     for text in settings.lr_scale:
-        path, _, factor = text.partition("=")
-        groups.append(optim.Group(path, lr_scale=float(factor)))
+        path, _, factor = text.rpartition("=")
+        try:
+            groups.append(optim.Group(path, lr_scale=float(factor)))
+        except ValueError:
+            raise OptionError(
+                "option lr_scale: not a path and a factor",
+                got=text,
+                expected="PATH=FACTOR, such as network.hidden1=0.1",
+            ) from None
     return groups
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -42,8 +41,14 @@ class Prediction:
 
     def as_dict(self) -> dict[str, Any]:
         """The file and the filled field, for JSON."""
-        filled = {k: v for k, v in dataclasses.asdict(self).items() if v or k == "file"}
-        return filled
+        told: dict[str, Any] = {"file": self.file}
+        if self.values:
+            return {**told, "values": self.values}
+        kind, pairs = (
+            ("class", self.classes) if self.classes else ("label", self.labels)
+        )
+        rows = [{kind: name, "probability": share} for name, share in pairs]
+        return {**told, "classes" if self.classes else "labels": rows}
 
 
 class Predictor:

@@ -49,7 +49,7 @@ def write_run_report(run: Run, job: Job, outputs: Array) -> None:
         history=run.history,
         results={k: v for k, v in run.results.items() if k != "environment"},
         score=task.monitor,
-        health=data.health(job.splits).lines(),
+        health=job.health.lines(),
         model=job.predictor.model.summary(test.example_shape),
         names=task.names,
         templates=templates,

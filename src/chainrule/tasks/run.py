@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chainrule import data
 from chainrule.errors import CheckpointError, FileError
 from chainrule.files import remove_leftovers, write_atomically
 from chainrule.tasks.job import Job, blas_threads, load_splits, prepare, resolve
 from chainrule.tasks.predictor import MODEL_FILE, load
-from chainrule.tasks.settings import Settings, read_toml
+from chainrule.tasks.settings import Settings
 from chainrule.training import (
     Checkpoint,
     Listener,
@@ -32,7 +31,6 @@ METRICS_FILE = "metrics.jsonl"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 RESULTS_FILE = "results.json"
 REPORT_FILE = "report.html"
-RUN_FORMAT = 1
 
 
 @dataclass
@@ -71,9 +69,12 @@ def train(
     """
     splits = load_splits(settings)
     settings = resolve(settings, splits)
-    folder = _new_folder(settings)
-    _write_settings(folder, settings)
-    return _go(folder, settings, splits, None, listeners, on_ready)
+    with blas_threads(settings):
+        # First the job, then its folder: settings that do not work leave none behind.
+        job = prepare(settings, splits, listeners=listeners)
+        folder = _new_folder(settings)
+        _write_settings(folder, settings)
+        return _go(folder, job, None, on_ready)
 
 
 def resume(
@@ -98,72 +99,65 @@ def resume(
         _write_settings(path, settings)
     file = path / CHECKPOINT_FILE
     checkpoint = Checkpoint.load(file) if file.exists() else None
-    return _go(path, settings, load_splits(settings), checkpoint, listeners, on_ready)
+    with blas_threads(settings):
+        job = prepare(settings, load_splits(settings), listeners=listeners)
+        return _go(path, job, checkpoint, on_ready)
 
 
 def _go(
     folder: Path,
-    settings: Settings,
-    splits: data.Splits,
+    job: Job,
     checkpoint: Checkpoint | None,
-    listeners: Sequence[Listener],
     on_ready: Callable[[Job], None] | None,
 ) -> Run:
+    """Train in a folder, from a checkpoint or from the start."""
+    trainer = job.trainer
     position = checkpoint.progress["log_position"] if checkpoint else None
-    with (
-        blas_threads(settings),
-        closing(MetricsLog(folder / METRICS_FILE, position)) as log,
-    ):
+    with closing(MetricsLog(folder / METRICS_FILE, position)) as log:
         remove_leftovers(folder)
-        job = prepare(
-            settings,
-            splits,
-            listeners=listeners,
-            log=log,
-            checkpoint=folder / CHECKPOINT_FILE,
-        )
+        trainer.log, trainer.checkpoint = log, folder / CHECKPOINT_FILE
         if checkpoint is not None:
-            job.trainer.restore(checkpoint)
+            trainer.restore(checkpoint)
         if on_ready is not None:
             on_ready(job)
         try:
-            reason = job.trainer.run()
+            reason = trainer.run()
         finally:
             # Also after a NaN or a full disk: the last good weights can be used.
-            if job.trainer.best:
-                job.predictor.model.load_state(job.trainer.best)
+            if trainer.best:
+                job.predictor.model.load_state(trainer.best)
             job.predictor.save(folder / MODEL_FILE)
-        return _finish(folder, job, reason)
-
-
-def _finish(folder: Path, job: Job, reason: str) -> Run:
-    """Score the test set, once, and write results and report."""
-    from chainrule.tasks.reporting import (
-        write_run_report,
-    )  # draws: imported when needed
-
-    progress = job.trainer.progress
     run = Run(folder, job.settings, reason=reason)
     run.history = read_rows(folder / METRICS_FILE, "epoch")
+    if reason != "interrupted":  # the test set is read once, when training is over
+        _finish(run, job)
+    return run
+
+
+def _finish(run: Run, job: Job) -> None:
+    """Score the test set and write results and report."""
+    # It draws, which takes a second to import and only a finished run needs.
+    from chainrule.tasks.reporting import write_run_report
+
+    progress, test = job.trainer.progress, job.splits.test
     outputs = job.predictor.dataset_outputs(
-        job.splits.test, tta=job.settings.tta, augment=job.settings.augment
+        test, tta=job.settings.tta, augment=job.settings.augment
     )
-    targets = job.splits.test.targets
     run.results = {
         "task": job.task.name,
-        **job.task.evaluate(outputs, targets),
-        "num_examples": len(targets),
+        **job.task.evaluate(outputs, test.targets),
+        "num_examples": len(test),
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch - 1,
         "steps": progress.step,
         "num_parameters": job.predictor.model.num_parameters(),
         "time_s": progress.elapsed_s,
-        "reason": reason,
+        "reason": run.reason,
         "environment": environment(),
     }
-    write_atomically(folder / RESULTS_FILE, json.dumps(run.results, indent=2) + "\n")
+    text = json.dumps(run.results, indent=2) + "\n"
+    write_atomically(run.folder / RESULTS_FILE, text)
     write_run_report(run, job, outputs)
-    return run
 
 
 # ------------------------------------------------------------------------- the folder
@@ -211,7 +205,7 @@ def _make_folder(folder: Path, *, exist_ok: bool) -> None:
 
 
 def _write_settings(folder: Path, settings: Settings) -> None:
-    text = f"# {settings.command()}\nformat = {RUN_FORMAT}\n" + settings.to_toml()
+    text = f"# {settings.command()}\n{settings.to_toml()}"
     write_atomically(folder / SETTINGS_FILE, text)
 
 
@@ -228,16 +222,7 @@ def read_settings(folder: Path) -> Settings:
             expected="a folder that chainrule train made",
             hint="chainrule runs lists them",
         )
-    values = read_toml(file)
-    version = values.pop("format", None)
-    if not isinstance(version, int) or version > RUN_FORMAT:
-        raise CheckpointError(
-            f"{folder} was written by a newer chainrule",
-            got=f"run format {version}",
-            expected=f"at most {RUN_FORMAT}",
-            hint="upgrade: pip install --upgrade chainrule",
-        )
-    return Settings.checked(values)
+    return Settings.from_toml(file)
 
 
 def evaluate_run(

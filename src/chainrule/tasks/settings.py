@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chainrule.errors import FileError, OptionError
+from chainrule.errors import CheckpointError, FileError, OptionError
 from chainrule.files import write_atomically
 
 __all__ = ["Settings"]
+
+FORMAT = 1
+"""Of the settings file; larger for a later one that this version cannot read."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Settings:
 
     Example:
         >>> Settings(hidden=(100, 50), epochs=3).to_toml().splitlines()[:2]
-        ['task = "classify"', 'model = "mlp"']
+        ['format = 1', 'task = "classify"']
     """
 
     data: str | None = None
@@ -110,18 +113,34 @@ class Settings:
 
     @staticmethod
     def from_toml(path: str | os.PathLike[str]) -> Settings:
-        """Settings from a file; raises FileError or OptionError."""
-        return Settings.checked(read_toml(path))
+        """Settings from a file, such as a run's own.
+
+        Raises:
+            FileError: if it cannot be read.
+            OptionError: for an unknown option or a value of the wrong kind.
+            CheckpointError: if a newer chainrule wrote it.
+        """
+        values = read_toml(path)
+        version = values.pop("format", FORMAT)
+        if not isinstance(version, int) or version > FORMAT:
+            raise CheckpointError(
+                f"{path} was written by a newer chainrule",
+                got=f"settings format {version}",
+                expected=f"at most {FORMAT}",
+                hint="upgrade: pip install --upgrade chainrule",
+            )
+        return Settings.checked(values)
 
     def to_toml(self) -> str:
         """The settings as a TOML file's text; options that are None are left out."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         ordered = ["task", "model", *(n for n in values if n not in ("task", "model"))]
-        return "".join(
+        rows = [
             f"{name} = {_toml_value(values[name])}\n"
             for name in ordered
             if values[name] is not None
-        )
+        ]
+        return "".join([f"format = {FORMAT}\n", *rows])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the settings as TOML, whole or not at all."""
@@ -238,6 +257,3 @@ def _check_ranges(settings: Settings) -> None:
             got=settings.size,
             expected="height,width such as 32,32",
         )
-
-
-__all__ += ["read_toml"]

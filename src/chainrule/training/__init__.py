@@ -15,6 +15,7 @@ from chainrule.training.finiteness import gradient_norm, locate
 from chainrule.training.forecast import Forecast, forecast
 from chainrule.training.log import MetricsLog, read_rows
 from chainrule.training.loop import Monitor, Recipe, Trainer
+from chainrule.training.progress import ProgressBar
 
 __all__ = [
     "Checkpoint",
@@ -25,6 +26,7 @@ __all__ = [
     "Listener",
     "MetricsLog",
     "Monitor",
+    "ProgressBar",
     "Recipe",
     "StepFinished",
     "Trainer",

@@ -18,7 +18,7 @@ from chainrule.training.events import (
 
 __all__ = ["ProgressBar"]
 
-_BAR = "{desc} {percentage:3.0f}% {bar:24} {rate_fmt}, {remaining} left{postfix}"
+_BAR = "{desc} {percentage:3.0f}% {bar:12} {rate_fmt}, {remaining} left{postfix}"
 _NOT_SCORES = ("loss", "num_examples")
 
 
@@ -93,7 +93,7 @@ class ProgressBar:
                 total=max(self._total, self._first),
                 initial=self._first,
                 desc=f"epoch {event.epoch}/{event.num_epochs}",
-                unit=" examples",
+                unit="",
                 unit_scale=True,
                 smoothing=0.05,
                 bar_format=None if in_notebook else _BAR,

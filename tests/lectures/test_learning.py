@@ -13,7 +13,7 @@ import pytest
 import chainrule as cr
 from chainrule import nn, optim
 from chainrule.core.backward import gradients
-from chainrule.nn.module import observe
+from chainrule.nn import observe
 
 Array = Any
 

@@ -62,6 +62,12 @@ def test_settings_written_beside_a_run_repeat_it_exactly(finished_run, tmp_path)
     assert all(np.array_equal(first[k], second[k]) for k in first)
 
 
+def test_equal_runs_write_equal_model_files(finished_run, tmp_path):
+    again = tasks.train(finished_run.settings.replace(out=str(tmp_path / "again")))
+    files = [r.folder / "model.safetensors" for r in (finished_run, again)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_a_finished_run_can_be_prolonged(finished_run, tmp_path):
     settings = finished_run.settings
     short = tasks.train(settings.replace(out=str(tmp_path / "short"), epochs=1))
@@ -192,8 +198,14 @@ def test_a_full_disk_while_saving_keeps_the_earlier_checkpoint(tmp_path, monkeyp
         files.os, "replace", lambda a, b: (replaced.append(b), rename(a, b))
     )
     monkeypatch.setattr(files.os, "fsync", fill_the_disk)
-    with pytest.raises(FileError, match="No space left on device"):
+    with pytest.raises(FileError) as error:
         tasks.train(Settings(out=str(folder), hidden=(8,), epochs=5, seed=0))
+    assert str(error.value) == (
+        f"cannot write {folder / 'metrics.jsonl'}\n"
+        "  got:      No space left on device\n"
+        "  expected: room on the disk for the run's metrics\n"
+        f"  try:      free some space, then: chainrule resume {folder}"
+    )
     monkeypatch.undo()
     assert Checkpoint.load(folder / "checkpoint.safetensors").progress["step"] >= 0
     assert not list(folder.glob(".*.tmp"))
@@ -236,8 +248,13 @@ def test_weights_that_do_not_fit_the_model_are_listed(finished_run, tmp_path):
         tasks.train(
             finished_run.settings.replace(init=str(file), out=str(tmp_path / "r"))
         )
-    assert str(error.value).startswith(
-        f"no weights of {file} fit this model\n  got:      w [2, 3]\n  expected: "
+    assert str(error.value) == (
+        f"no weights of {file} fit this model\n"
+        "  got:      w [2, 3]\n"
+        "  expected: standardize.mean [1], standardize.std [1], "
+        "network.hidden1.weight [64, 16], network.hidden1.bias [16], "
+        "network.output.weight [16, 10], network.output.bias [10]\n"
+        "  try:      use the same --model and --hidden as that run"
     )
 
 

@@ -7,12 +7,12 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chainrule.errors import CheckpointError, FileError
+from chainrule.errors import ChainruleError, CheckpointError, FileError
 from chainrule.files import remove_leftovers, write_atomically
 from chainrule.tasks.job import Job, blas_threads, load_splits, prepare, resolve
 from chainrule.tasks.predictor import MODEL_FILE, load
@@ -122,16 +122,24 @@ def _go(
             on_ready(job)
         try:
             reason = trainer.run()
-        finally:
-            # Also after a NaN or a full disk: the last good weights can be used.
-            if trainer.best:
-                job.predictor.model.load_state(trainer.best)
-            job.predictor.save(folder / MODEL_FILE)
+        except ChainruleError:
+            # After a NaN the last good weights can be used; a full disk is full.
+            with suppress(FileError):
+                _save_best(job, folder)
+            raise
+        _save_best(job, folder)
     run = Run(folder, job.settings, reason=reason)
     run.history = read_rows(folder / METRICS_FILE, "epoch")
     if reason != "interrupted":  # the test set is read once, when training is over
         _finish(run, job)
     return run
+
+
+def _save_best(job: Job, folder: Path) -> None:
+    """Write the model file with the best weights so far."""
+    if job.trainer.best:
+        job.predictor.model.load_state(job.trainer.best)
+    job.predictor.save(folder / MODEL_FILE)
 
 
 def _finish(run: Run, job: Job) -> None:

@@ -19,6 +19,7 @@ __all__ = ["Checkpoint", "read_tensors", "write_tensors"]
 Array = np.ndarray[Any, Any]
 
 FORMAT_VERSION = 1
+_KEY = "chainrule"
 
 
 @dataclass
@@ -60,11 +61,13 @@ def write_tensors(
     from safetensors.numpy import save
 
     stamped = {"format": "chainrule", "version": str(FORMAT_VERSION), **metadata}
+    # Under one key: safetensors would write several in an order that changes.
+    header = {_KEY: json.dumps(stamped, sort_keys=True)}
     # safetensors writes memory as it lies, so the arrays must lie in order.
     contiguous = {
         name: np.ascontiguousarray(a).reshape(a.shape) for name, a in tensors.items()
     }
-    write_atomically(path, save(contiguous, stamped))
+    write_atomically(path, save(contiguous, header))
 
 
 def read_tensors(
@@ -85,7 +88,7 @@ def read_tensors(
         )
     try:
         with safe_open(file, framework="numpy") as opened:
-            metadata = dict(opened.metadata() or {})
+            metadata = json.loads((opened.metadata() or {}).get(_KEY, "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(

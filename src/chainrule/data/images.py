@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from typing import IO, Any, TypeVar, Unpack
 
 import numpy as np
 
+from chainrule.core.threads import num_threads
 from chainrule.data.dataset import Array, Dataset, Facts
 from chainrule.data.files import PictureFiles
 from chainrule.data.pictures import bombs_are_errors, check_form, decode, measure
@@ -173,7 +173,7 @@ class Pictures:
             # Small files spend their time in Python, where threads only take turns.
             yield from map(function, numbers)
             return
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(num_threads()) as pool:
             for start in range(0, len(numbers), _BLOCK):
                 yield from pool.map(function, numbers[start : start + _BLOCK])
 

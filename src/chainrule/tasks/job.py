@@ -14,6 +14,7 @@ import numpy as np
 
 from chainrule import data, nn, optim
 from chainrule.core.graph import Tensor, as_tensor
+from chainrule.core.threads import num_threads
 from chainrule.errors import CheckpointError, OptionError
 from chainrule.tasks.architecture import Architecture, input_statistics
 from chainrule.tasks.predictor import Predictor, model_file
@@ -271,7 +272,7 @@ def _default_blas_threads(settings: Settings, splits: data.Splits) -> int:
     from threadpoolctl import threadpool_info
 
     counts = [i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"]
-    return max(counts, default=1)
+    return min(max(counts, default=1), num_threads())
 
 
 def blas_threads(settings: Settings) -> AbstractContextManager[Any]:

@@ -113,3 +113,17 @@ def test_a_gradient_of_another_shape_is_refused_before_anything_changes():
     with pytest.raises(cr.errors.ShapeError, match="the gradient of w does not fit"):
         chosen.step()
     assert not chosen.state()["velocity/w"].any()
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam", "rmsprop"])
+def test_state_that_only_decays_becomes_zero_and_never_denormal(name):
+    w = cr.Parameter(np.ones(3, np.float32))
+    descent = optimizer(name, [("w", w)], lr=1e-3)
+    smallest = np.finfo(np.float32).tiny
+    for step in range(2000):
+        w.grad = cr.Tensor([1.0, 0.0, 1e-3] if step == 0 else [0.0, 0.0, 0.0])
+        descent.step()
+        for path, state in descent.state().items():
+            values = np.abs(state[state != 0])
+            assert (values >= smallest).all(), f"{path} after step {step + 1}"
+    assert np.isfinite(w.data).all()

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from chainrule import data, nn
+from chainrule.tasks.job import Job
 from chainrule.tasks.report import Mistake, Report, write_report
 from chainrule.training import metrics
-
-if TYPE_CHECKING:
-    from chainrule.tasks.job import Job
-    from chainrule.tasks.run import Run
 
 __all__ = ["first_layer_templates", "worst_mistakes", "write_run_report"]
 
 Array = np.ndarray[Any, Any]
 
 
-def write_run_report(run: Run, job: Job, outputs: Array) -> None:
-    """Write ``report.html`` of a run.
+def write_run_report(
+    path: Path,
+    job: Job,
+    history: Sequence[Mapping[str, Any]],
+    results: Mapping[str, Any],
+    outputs: Array,
+) -> None:
+    """Write the report of a finished job.
 
     Args:
-        run: with its settings, history and test results.
-        job: the task, the data and the trained model.
+        path: the file, inside the run's folder.
+        job: the settings, the data and the trained model.
+        history: one row for each epoch.
+        results: scores on the test set, and the environment.
         outputs: the model's, for the whole test set.
     """
     task, test = job.task, job.splits.test
@@ -41,24 +48,23 @@ def write_run_report(run: Run, job: Job, outputs: Array) -> None:
         shown["label_scores"] = _label_scores(outputs, test.targets)
     else:
         shown["targets"], shown["predictions"] = test.targets, outputs
-    settings = vars(run.settings)
     report = Report(
-        title=run.folder.name,
-        settings=settings,
-        command=run.settings.command(),
-        history=run.history,
-        results={k: v for k, v in run.results.items() if k != "environment"},
+        title=path.parent.resolve().name,
+        settings=vars(job.settings),
+        command=job.settings.command(),
+        history=history,
+        results={k: v for k, v in results.items() if k != "environment"},
         score=task.monitor,
         health=job.health.lines(),
         model=job.predictor.model.summary(test.example_shape),
         names=task.names,
         templates=templates,
         # A linear model has one template for each class, a network one for each unit.
-        template_names=task.names if run.settings.model == "linear" else None,
-        environment=run.results["environment"],
+        template_names=task.names if job.settings.model == "linear" else None,
+        environment=results["environment"],
         **shown,
     )
-    write_report(run.report, report)
+    write_report(path, report)
 
 
 def worst_mistakes(

@@ -165,7 +165,7 @@ def _finish(run: Run, job: Job) -> None:
     }
     text = json.dumps(run.results, indent=2) + "\n"
     write_atomically(run.folder / RESULTS_FILE, text)
-    write_run_report(run, job, outputs)
+    write_run_report(run.report, job, run.history, run.results, outputs)
 
 
 # ------------------------------------------------------------------------- the folder

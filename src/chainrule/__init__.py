@@ -23,7 +23,7 @@ from chainrule.core.graph import (
 from chainrule.ops import *
 
 if TYPE_CHECKING:
-    from chainrule import autodiff, data, nn, optim, tasks, training
+    from chainrule import autodiff, data, explanation, nn, optim, tasks, training
     from chainrule.autodiff import (
         check_gradients,
         compare_derivatives,
@@ -42,11 +42,20 @@ if TYPE_CHECKING:
     )
     from chainrule.core.gate import Gate
     from chainrule.core.trace import Graph
+    from chainrule.explanation import explain
     from chainrule.nn import manual_seed
     from chainrule.tasks import Settings, evaluate, fit, load, resume, train
 
 # Loaded on first use: importing chainrule costs little more than importing NumPy.
-_MODULES = ("autodiff", "data", "nn", "optim", "tasks", "training")
+_MODULES = (
+    "autodiff",
+    "data",
+    "explanation",
+    "nn",
+    "optim",
+    "tasks",
+    "training",
+)
 _FROM = {
     "autodiff": (
         "check_gradients",
@@ -66,6 +75,7 @@ _FROM = {
     ),
     "core.gate": ("Gate",),
     "core.trace": ("Graph",),
+    "explanation": ("explain",),
     "nn": ("manual_seed",),
     "tasks": ("Settings", "evaluate", "fit", "load", "resume", "train"),
 }

@@ -260,6 +260,35 @@ def datasets(as_json: AsJson = False) -> None:
     display.datasets(data.available(), as_json)
 
 
+@app.command()
+def explain(
+    program: Annotated[
+        str, typer.Argument(metavar="PROGRAM", help="Formulas: 'f=w*x; L=(f-y)**2'.")
+    ],
+    values: Annotated[
+        list[str], typer.Argument(metavar="NAME=NUMBER...", help="What is given.")
+    ],
+    wrt: Annotated[str, typer.Option(metavar="NAME", help="Differentiate by this.")],
+    of: Annotated[
+        str, typer.Option(metavar="NAME", help="This value; else the last formula's.")
+    ] = "",
+    latex: Annotated[bool, typer.Option("--latex", help="As a LaTeX formula.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write out a derivative: every path, factor, number, the product and the sum."""
+    from chainrule import explanation
+    from chainrule.cli import display
+    from chainrule.cli.options import named_numbers
+
+    names = explanation.run_program(program, named_numbers(values))
+    for name in (wrt, of) if of else (wrt,):
+        if name not in names:
+            raise OptionError.unknown("name in the program", name, names)
+    y = names[of] if of else list(names.values())[-1]
+    found = explanation.explain(y, wrt=names[wrt])
+    display.explanation(found, as_json, latex)
+
+
 # ------------------------------------------------------------------------------ errors
 
 

@@ -22,6 +22,7 @@ from chainrule.tasks.report import duration_text, score_name, score_text, share_
 
 if TYPE_CHECKING:
     from chainrule.data import Source
+    from chainrule.explanation import Explanation
     from chainrule.tasks import Job, Prediction, Run
 
 __all__ = [
@@ -288,3 +289,11 @@ def _size(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}"
         size_bytes /= 1000
     return f"{size_bytes:.1f} GB"
+
+
+def explanation(found: Explanation, as_json: bool, latex: bool) -> None:
+    """Print a derivation as text, LaTeX or JSON."""
+    if as_json:
+        print(_json({**dataclasses.asdict(found), "text": str(found)}))
+    else:
+        print(found.latex() if latex else found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -176,3 +176,19 @@ def _wrong(name: str, text: str, expected: str) -> OptionError:
     return OptionError(
         f"option {name}: wrong kind of value", got=repr(text), expected=expected
     )
+
+
+def named_numbers(words: Sequence[str]) -> dict[str, float]:
+    """The numbers of words such as w1=3; raises OptionError for another form."""
+    found = {}
+    for word in words:
+        name, _, text = word.partition("=")
+        try:
+            found[name] = float(text)
+        except ValueError:
+            found.clear()
+        if name not in found or not name.isidentifier():
+            raise OptionError(
+                "not a name and its number", got=word, expected="NAME=NUMBER: w1=3"
+            )
+    return found

@@ -334,7 +334,8 @@ def test_a_console_of_few_letters_does_not_end_a_run(tmp_path):
             ["trian"],
             "OptionError: unknown command 'trian'\n"
             "  got:      'trian'\n"
-            "  expected: one of datasets, evaluate, explain, predict, resume, runs, train\n"
+            "  expected: one of datasets, evaluate, explain, predict, resume, runs, "
+            "train\n"
             "  try:      did you mean 'train'?\n",
         ),
         (

@@ -80,6 +80,12 @@ PAIRS = (
     (spaced(0, 3), positive(3)),
 )
 POSITIVE_PAIRS = tuple((np.abs(a), b) for a, b in PAIRS)
+BOOL_PAIRS = (
+    (bools(3, 4), bools(4)),
+    (bools(2, 1), np.array([False, True])),
+    (bools(), bools(3)),
+    (bools(0), bools(1)),
+)
 SLICES = (("slice", 1, None, None), ("slice", None, None, -2))
 MIXED = (("array",), ("new",), ("slice", 0, 2, None), ("integer", -1))
 
@@ -156,6 +162,9 @@ SAMPLES: dict[str, list[Sample]] = {
     "log1p": samples(elementwise.Log1p.make(), *ABOVE_0),
     "log_softmax": samples(reduce.LogSoftmax.make(1), spaced(3, 4), spaced(2, 5, 1))
     + samples(reduce.LogSoftmax.make(0), spaced(7)),
+    "logical_and": samples(elementwise.LogicalAnd.make(), *BOOL_PAIRS),
+    "logical_not": samples(elementwise.LogicalNot.make(), bools(3, 4), bools()),
+    "logical_or": samples(elementwise.LogicalOr.make(), *BOOL_PAIRS),
     "logsumexp": samples(reduce.LogSumExp.make((0, 2), False), spaced(2, 3, 4))
     + samples(reduce.LogSumExp.make((1,), True), spaced(2, 3), spaced(0, 3))
     + samples(reduce.LogSumExp.make((), False), spaced(), spaced(3)),
@@ -458,6 +467,9 @@ PYTHON = {
     "greater": lambda x, y: x > y,
     "greater_equal": lambda x, y: x >= y,
     "not_equal": lambda x, y: x != y,
+    "logical_and": lambda x, y: x and y,
+    "logical_or": lambda x, y: x or y,
+    "logical_not": lambda x: not x,
     "select": lambda c, x, y: x if c else y,
 }
 
@@ -481,8 +493,9 @@ def test_an_elementwise_op_broadcasts_as_numpy_does(name):
     op, count = SAMPLES[name][0].op, len(SAMPLES[name][0].inputs)
     sizes = [(2, 1, 3), (4, 1), (3,)][:count] if count > 1 else [(2, 1, 3)]
     arrays = [positive(*s) for s in sizes]
-    if name == "where":
-        arrays[0] = bools(*sizes[0])
+    for i, given in enumerate(SAMPLES[name][0].inputs):
+        if given.dtype == bool:
+            arrays[i] = bools(*sizes[i])
     whole = np.broadcast_shapes(*sizes)
     narrow = Sample(op, tuple(arrays)).tensors()
     wide = Sample(op, tuple(np.broadcast_to(a, whole) for a in arrays)).tensors()

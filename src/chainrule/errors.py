@@ -22,6 +22,7 @@ __all__ = [
     "NonFiniteError",
     "OptionError",
     "ShapeError",
+    "counted",
     "nearest",
 ]
 
@@ -126,6 +127,12 @@ class MissingDependencyError(ChainruleError, ImportError):
     """An optional library that this feature needs and that is not installed."""
 
     __str__ = ChainruleError.__str__
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things in words: "1 example", "1,797 examples", "2 batches"."""
+    ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{count:,} {noun}{ending}"
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:

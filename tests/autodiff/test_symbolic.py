@@ -12,7 +12,7 @@ from chainrule.autodiff import symbolic_derivative, symbolic_expression
 from chainrule.autodiff.symbolic import symbolic_gradient
 from chainrule.core.graph import OPS, as_tensor
 from chainrule.errors import GradientError, OptionError
-from chainrule.ops.elementwise import ElementwiseOp
+from chainrule.ops.elementwise import ElementwiseOp, Logic
 
 sympy = pytest.importorskip("sympy")
 
@@ -43,7 +43,7 @@ def _operands(op: Any, point: tuple[float, ...]) -> tuple[dict[Any, Any], list[A
     tensors = []
     for argument, value in zip(op.arguments, point, strict=False):
         symbol = sympy.Symbol(argument, real=True)
-        is_condition = argument == "condition"
+        is_condition = argument == "condition" or isinstance(op, Logic)
         exact[symbol] = (
             sympy.sympify(value > 0) if is_condition else sympy.Rational(value)
         )

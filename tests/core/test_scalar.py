@@ -100,6 +100,16 @@ def test_substitution_and_evaluation_commute(expression, x, y):
         (scalar.select(scalar.greater(X, 0), X, 0.1 * X), "(x > 0 ? x : 0.1·x)"),
         (scalar.absolute(X - Y), "|x - y|"),
         (X / (Y / 2), "x / (y / 2)"),
+        (
+            scalar.logical_or(
+                scalar.logical_and(scalar.less(X, Y), scalar.logical_not(Y)), X
+            ),
+            "x < y ∧ ¬y ∨ x",
+        ),
+        (
+            scalar.logical_not(scalar.logical_and(X, scalar.logical_or(X, Y))),
+            "¬(x ∧ (x ∨ y))",
+        ),
     ],
 )
 def test_an_expression_prints_as_a_person_writes_it(expression, text):

@@ -100,7 +100,7 @@ BAD = {
     "group lengths": (
         {"inputs": np.zeros((2, 2)), "targets": [0, 1], "groups": [1]},
         "arrays: groups and targets have different lengths\n"
-        "  got:      1 groups, 2 targets\n"
+        "  got:      1 group, 2 targets\n"
         "  expected: one of the groups for each target",
     ),
     "nan": (

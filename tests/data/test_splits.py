@@ -94,7 +94,7 @@ def test_one_group_cannot_be_split():
         split(numbered([0, 1], groups=["a", "a"]), 0.5, seed=0, name="test")
     assert str(caught.value) == (
         "split: too few groups of 'arrays' for a test part\n"
-        "  got:      1 groups, of which 0.5 for test\n"
+        "  got:      1 group, of which 0.5 for test\n"
         "  expected: at least one of the groups on each side\n"
         "  try:      give more data, or another share"
     )

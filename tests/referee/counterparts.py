@@ -86,7 +86,7 @@ UNARY = {
     "isnan": lambda x: x != x,
     "isinf": lambda x: cr.abs(x) == math.inf,
     "isfinite": lambda x: cr.abs(x) < math.inf,
-    "logical_not": lambda x: x == 0,
+    "logical_not": lambda x: ~(x != 0),
     "zeros_like": lambda x, dtype=None, **layout: cr.zeros_like(
         x if dtype is None else x.astype(dtype)
     ),
@@ -121,6 +121,9 @@ BINARY = {
     "maximum": cr.maximum,
     "min.binary": cr.minimum,
     "minimum": cr.minimum,
+    "logical_and": lambda x, y: (x != 0) & (y != 0),
+    "logical_or": lambda x, y: (x != 0) | (y != 0),
+    "logical_xor": lambda x, y: (x != 0) != (y != 0),
     "mul": cr.multiply,
     "ne": cr.not_equal,
     "pow": cr.power,

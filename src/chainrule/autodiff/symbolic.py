@@ -70,6 +70,9 @@ def _primitives(sympy: Any) -> dict[str, Callable[..., Any]]:
         "greater": sympy.Gt,
         "greater_equal": sympy.Ge,
         "not_equal": sympy.Ne,
+        "logical_and": sympy.And,
+        "logical_or": sympy.Or,
+        "logical_not": sympy.Not,
         "select": lambda c, x, y: sympy.Piecewise((x, c), (y, True)),
     }
 

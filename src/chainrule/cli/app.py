@@ -174,9 +174,6 @@ def evaluate(
     from chainrule import tasks
     from chainrule.cli import display
 
-    splits = ("test", "validation", "train")
-    if split not in splits:
-        raise OptionError.unknown("split", split, splits)
     display.scores(tasks.evaluate_run(run, split=split), as_json)
 
 

@@ -65,7 +65,8 @@ def _seed(y: Tensor, dy: Any) -> Tensor:
                 hint="loss.sum().backward(), or y.backward(dy)",
             )
         if not y.ndim:
-            return constant(1.0, y.dtype)
+            # Not the tensor that all uses of the number share: this one is handed out.
+            return as_tensor(constant(1.0, y.dtype).data)
         dy = 1.0
     dy = as_tensor(dy).astype(y.dtype)
     if dy.shape != y.shape:
@@ -115,10 +116,11 @@ def _propagate(node: Tensor, op: Op, dy: Tensor, found: dict[int, Tensor]) -> No
     add = FUNCTIONS["add"]
     local = op.gradient(dy, node, *node.inputs)
     for t, g in zip(node.inputs, local, strict=True):
+        # An operand without a gradient may be what the others' are computed from.
+        if t.order > node.order and any(g is not None for g in local):
+            check_not_overwritten(t, node)
         if g is None or not t.requires_grad:
             continue
-        if t.order > node.order:
-            check_not_overwritten(t, node)
         dx: Tensor = g() if callable(g) else g
         if dx._array.shape != t._array.shape:
             dx = FUNCTIONS["sum_to"](dx, t._array.shape)
@@ -131,7 +133,9 @@ def _propagate(node: Tensor, op: Op, dy: Tensor, found: dict[int, Tensor]) -> No
 def backward(y: Tensor, dy: Any = None, *, create_graph: bool = False) -> None:
     """Add ∂y/∂leaf to the ``grad`` of every leaf that requires it."""
     order = topological_order([y])
-    found = reverse_walk([y], [_seed(y, dy)], order, create_graph=create_graph)
+    seed = _seed(y, dy)
+    found = reverse_walk([y], [seed], order, create_graph=create_graph)
+    held = {id(t.data) for t in (seed, *order)}
     for leaf in order:
         if leaf.op is not None:
             break
@@ -140,6 +144,9 @@ def backward(y: Tensor, dy: Any = None, *, create_graph: bool = False) -> None:
             if leaf.grad is not None:
                 with enable_grad() if create_graph else no_grad():
                     g = leaf.grad + g
+            elif not create_graph and (g.data.base is not None or id(g.data) in held):
+                g = as_tensor(g.numpy())  # writing to it must not change others
+            held.add(id(g.data))
             leaf.grad = g
 
 

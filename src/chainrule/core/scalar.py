@@ -34,6 +34,9 @@ __all__ = [
     "less",
     "log",
     "log1p",
+    "logical_and",
+    "logical_not",
+    "logical_or",
     "maximum",
     "minimum",
     "numpy_function",
@@ -89,6 +92,9 @@ PRIMITIVES: dict[str, Primitive] = {
     "greater": Primitive("({} > {})", "{} > {}", 0),
     "greater_equal": Primitive("({} >= {})", "{} ≥ {}", 0),
     "not_equal": Primitive("({} != {})", "{} ≠ {}", 0),
+    "logical_and": Primitive("logical_and({}, {})", "{} ∧ {}", -1),
+    "logical_or": Primitive("logical_or({}, {})", "{} ∨ {}", -2),
+    "logical_not": Primitive("logical_not({})", "¬{}", 3),
     "select": Primitive("where({}, {}, {})", "({} ? {} : {})", _CALL),
 }
 
@@ -144,7 +150,8 @@ def symbol(name: str) -> Expr:
 
 def constant(value: float) -> Expr:
     """A number; it takes the dtype of what it meets."""
-    return Expr("constant", value=value)
+    # As a Python number: NumPy's own would keep their dtype, and print it as source.
+    return Expr("constant", value=value.item() if hasattr(value, "item") else value)
 
 
 def _make(kind: str, *args: Operand) -> Expr:
@@ -226,6 +233,18 @@ def equal(x: Operand, y: Operand) -> Expr:
 def compare(kind: str, x: Operand, y: Operand) -> Expr:
     """One of the six comparisons by name."""
     return _make(kind, x, y)
+
+
+def logical_and(x: Operand, y: Operand) -> Expr:
+    return _make("logical_and", x, y)
+
+
+def logical_or(x: Operand, y: Operand) -> Expr:
+    return _make("logical_or", x, y)
+
+
+def logical_not(x: Operand) -> Expr:
+    return _make("logical_not", x)
 
 
 def select(condition: Operand, yes: Operand, no: Operand) -> Expr:
@@ -319,11 +338,7 @@ def numpy_source(name: str, arguments: tuple[str, ...], expression: Expr) -> str
         if node.kind == "symbol":
             text = node.name
         elif node.kind == "constant":
-            text = (
-                repr(node.value)
-                if np.isfinite(node.value)
-                else f"float('{node.value}')"
-            )
+            text = _literal(node.value)
         else:
             parts = (written[id(a)] for a in node.args)
             text = PRIMITIVES[node.kind].source.format(*parts)
@@ -333,6 +348,11 @@ def numpy_source(name: str, arguments: tuple[str, ...], expression: Expr) -> str
         written[id(node)] = text
     header = f"def numpy_{name}({', '.join(arguments)}):"
     return "\n".join([header, *lines, f"    return {written[id(expression)]}"])
+
+
+def _literal(value: float) -> str:
+    """A number as Python source, which has no words for infinity and NaN."""
+    return repr(value) if np.isfinite(value) else f"float('{value}')"
 
 
 def _erf(x: Any) -> Any:
@@ -431,7 +451,7 @@ def _in_place_lines(
         if node.kind == "symbol":
             text[key(node)] = node.name
         elif node.kind == "constant":
-            text[key(node)] = repr(node.value)
+            text[key(node)] = _literal(node.value)
         elif not any(part in arrays or part in own for part in operands):
             text[key(node)] = PRIMITIVES[node.kind].source.format(*operands)
         else:

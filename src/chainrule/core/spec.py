@@ -74,6 +74,8 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
         found = np.dtype(dtype)
     except TypeError:
         found = None
+    else:
+        found = found.newbyteorder("=")
     if found is None or not (found in (FLOAT32, FLOAT64) or found.kind in "iub"):
         raise DtypeError(
             f"tensor: cannot hold elements of type {dtype!s}",

@@ -13,7 +13,7 @@ import numpy as np
 
 from chainrule.data.archives import decompressed_tar
 from chainrule.data.dataset import Array, ArrayDataset, Dataset
-from chainrule.errors import DataError, FileError
+from chainrule.errors import DataError, FileError, counted
 
 __all__ = ["is_cifar", "read_cifar"]
 
@@ -68,7 +68,7 @@ def read_cifar(path: Path) -> dict[str, Dataset]:
     if not images["train"]:
         raise DataError(
             f"{str(path)!r}: no training batch of CIFAR-10",
-            got=f"{len(images['test'])} test batches",
+            got=counted(len(images["test"]), "test batch"),
             expected="data_batch_1 to data_batch_5, or the same with .bin",
         )
     return {
@@ -149,7 +149,7 @@ def _parse_pickle(data: bytes, where: str) -> tuple[Array, Array]:
     if len(planes) != len(numbers) or not len(planes):
         raise DataError(
             f"{where}: pictures and labels have different lengths",
-            got=f"{len(planes)} pictures, {len(numbers)} labels",
+            got=f"{counted(len(planes), 'picture')}, {counted(len(numbers), 'label')}",
             expected="one label for each picture",
         )
     return planes, numbers

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 
 from chainrule.data.targets import as_targets
-from chainrule.errors import DataError, IndexingError
+from chainrule.errors import DataError, IndexingError, counted
 
 __all__ = ["Array", "ArrayDataset", "Dataset", "Facts", "arrays"]
 
@@ -150,7 +150,8 @@ class ArrayDataset(Dataset):
         if len(inputs) != len(targets):
             raise DataError(
                 f"{name}: inputs and targets have different lengths",
-                got=f"{len(inputs)} inputs, {len(targets)} targets",
+                got=f"{counted(len(inputs), 'input')}, "
+                f"{counted(len(targets), 'target')}",
                 expected="one target for each input",
             )
         _check_finite(inputs, name)
@@ -193,12 +194,12 @@ def arrays(
     """
     found, names = as_targets(targets, task, class_names, name)
     members = None if groups is None else np.asarray(groups)
-    for kind, column in (("groups", members), ("sources", sources)):
+    for kind, column in (("group", members), ("source", sources)):
         if column is not None and len(column) != len(found):
             raise DataError(
-                f"{name}: {kind} and targets have different lengths",
-                got=f"{len(column)} {kind}, {len(found)} targets",
-                expected=f"one of the {kind} for each target",
+                f"{name}: {kind}s and targets have different lengths",
+                got=f"{counted(len(column), kind)}, {counted(len(found), 'target')}",
+                expected=f"one of the {kind}s for each target",
             )
     return ArrayDataset(
         inputs,

@@ -27,7 +27,7 @@ from chainrule.data.archives import (
 )
 from chainrule.data.pictures import is_picture_name
 from chainrule.data.places import cache_folder, write_whole
-from chainrule.errors import DataError, FileError
+from chainrule.errors import DataError, FileError, counted
 
 __all__ = ["PictureFiles", "SomeFiles", "open_files"]
 
@@ -83,7 +83,8 @@ def open_files(path: Path) -> PictureFiles:
     if not len(files):
         raise DataError(
             f"no pictures in {str(path)!r}",
-            got=f"{len(files.folders)} folders and no file with a picture's ending",
+            got=f"{counted(len(files.folders), 'folder')} and no file with a picture's "
+            "ending",
             expected="one folder of pictures for each class",
         )
     return files

@@ -11,7 +11,7 @@ from chainrule.data.dataset import Array, Dataset
 from chainrule.data.files import PictureFiles, open_files
 from chainrule.data.images import ImageDataset, Pictures
 from chainrule.data.targets import natural_order
-from chainrule.errors import DataError, OptionError
+from chainrule.errors import DataError, OptionError, counted
 
 __all__ = ["read_class_folders"]
 
@@ -62,7 +62,7 @@ def read_class_folders(
     if "train" not in rows:
         raise DataError(
             f"{str(path)!r}: pictures, but no class folders",
-            got=f"{len(files)} pictures, such as {files.names[0]!r}",
+            got=f"{counted(len(files), 'picture')}, such as {files.names[0]!r}",
             expected="one folder of pictures for each class",
             hint="or a CSV file that names each picture and its label",
         )

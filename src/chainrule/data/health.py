@@ -11,6 +11,7 @@ import numpy as np
 from chainrule.core.rng import generator
 from chainrule.data.dataset import Array, Dataset
 from chainrule.data.splits import Splits
+from chainrule.errors import counted
 
 __all__ = ["Duplicates", "Health", "health"]
 
@@ -72,8 +73,7 @@ class Health:
         rows = [f"{self.name}: {parts}; examples of {shape}"]
         rows += self._count_lines() + self._size_lines()
         if self.problems:
-            plural = "s" if len(self.problems) > 1 else ""
-            rows.append(f"{len(self.problems):,} file{plural} left out")
+            rows.append(f"{counted(len(self.problems), 'file')} left out")
         rows += _shortened([f"  {problem}" for problem in self.problems])
         rows += self._duplicate_lines()
         return rows + [f"warning: {warning}" for warning in self.warnings]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from chainrule.errors import FileError
+from chainrule.files import whole_file
 
 __all__ = ["cache_folder", "data_folder", "write_whole"]
 
@@ -32,29 +32,20 @@ def cache_folder() -> Path:
 
 @contextmanager
 def write_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under its name when it is complete, or not at all.
+    """A file of the cache that appears when it is complete, its folder made first.
 
     Raises: FileError where the folder cannot be written or the disk is full.
     """
-    scratch = None
+    expected = "a folder that can be written, with room on its disk"
+    hint = "set CHAINRULE_CACHE_DIR to another folder"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            scratch = Path(file.name)
-            # The wrapper of tempfile costs as much as a small write.
-            yield file.file
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
     except OSError as error:
         raise FileError(
-            f"cannot write {str(path)!r}",
+            f"cannot make the folder {path.parent}",
             got=error.strerror or type(error).__name__,
-            expected="a folder that can be written, with room on its disk",
-            hint="set CHAINRULE_CACHE_DIR to another folder",
+            expected=expected,
+            hint=hint,
         ) from error
-    finally:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
+    with whole_file(path, expected=expected, hint=hint) as file:
+        yield file

@@ -22,7 +22,7 @@ from chainrule.data.places import data_folder
 from chainrule.data.splits import Splits, complete
 from chainrule.data.tables import read_table
 from chainrule.data.targets import check_task
-from chainrule.errors import DataError, FileError, OptionError, nearest
+from chainrule.errors import DataError, FileError, OptionError, counted, nearest
 
 __all__ = ["Source", "available", "load"]
 
@@ -306,7 +306,8 @@ def _check_learnable(parts: Mapping[str, Dataset], task: str) -> None:
         names = train.class_names or ()
         raise DataError(
             f"{train.name}: one class only",
-            got=f"{len(train)} examples, all of class {names[train.targets[0]]!r}",
+            got=f"{counted(len(train), 'example')}, all of class "
+            f"{names[train.targets[0]]!r}",
             expected="at least two classes to tell apart",
         )
 

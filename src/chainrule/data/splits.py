@@ -10,7 +10,7 @@ import numpy as np
 
 from chainrule.core.rng import generator
 from chainrule.data.dataset import Array, Dataset
-from chainrule.errors import DataError, OptionError
+from chainrule.errors import DataError, OptionError, counted
 
 __all__ = ["Splits", "complete", "split"]
 
@@ -71,12 +71,12 @@ def split(
     else:
         is_taken = _take_groups(_strata(dataset), members, fraction, rng)
     if fraction > 0 and (not is_taken.any() or is_taken.all()):
-        unit = "examples" if members is None else "groups"
+        unit = "example" if members is None else "group"
         count = len(dataset) if members is None else len(np.unique(members))
         raise DataError(
-            f"split: too few {unit} of {dataset.name!r} for a {name} part",
-            got=f"{count} {unit}, of which {fraction:g} for {name}",
-            expected=f"at least one of the {unit} on each side",
+            f"split: too few {unit}s of {dataset.name!r} for a {name} part",
+            got=f"{counted(count, unit)}, of which {fraction:g} for {name}",
+            expected=f"at least one of the {unit}s on each side",
             hint="give more data, or another share",
         )
     return (

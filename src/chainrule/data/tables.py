@@ -13,7 +13,7 @@ from chainrule.data.dataset import Array, Dataset
 from chainrule.data.files import PictureFiles, SomeFiles, open_files
 from chainrule.data.images import ImageDataset, Pictures
 from chainrule.data.targets import as_targets, natural_order
-from chainrule.errors import DataError, FileError, OptionError
+from chainrule.errors import DataError, FileError, OptionError, counted
 
 __all__ = ["read_table"]
 
@@ -112,7 +112,7 @@ def _read(path: Path) -> _Table:
     if len(filled) < 2:
         raise DataError(
             f"{str(path)!r} has no rows",
-            got=f"{len(filled)} lines",
+            got=counted(len(filled), "line"),
             expected="a line of column names, and a line for each picture",
         )
     names = [name.strip() for name in filled[0][1]]
@@ -126,7 +126,7 @@ def _read(path: Path) -> _Table:
         if len(row) != len(names):
             raise DataError(
                 f"{str(path)!r}, line {line}: not as many values as columns",
-                got=f"{len(row)} values",
+                got=counted(len(row), "value"),
                 expected=f"{len(names)}: {', '.join(names)}",
             )
     return _Table(path, names, [[v.strip() for v in row] for _, row in filled[1:]])
@@ -187,7 +187,7 @@ def _joined_labels(table: _Table, texts: list[str]) -> tuple[Array, list[str]]:
     if not names:
         raise DataError(
             f"{str(table.path)!r}: no picture has a label",
-            got=f"{len(texts)} rows, all of them empty",
+            got=f"{counted(len(texts), 'row')}, without a label",
             expected="labels joined by ; or |",
         )
     return np.array([[name in labels for name in names] for labels in sets]), names

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.errors import DataError, OptionError
+from chainrule.errors import DataError, OptionError, counted
 
 __all__ = ["TASKS", "as_targets", "check_task", "natural_order"]
 
@@ -141,7 +141,7 @@ def _labels(
     if len(names) != array.shape[1]:
         raise DataError(
             f"{name}: as many names as label columns are needed",
-            got=f"{len(names)} names, {array.shape[1]} columns",
+            got=f"{counted(len(names), 'name')}, {counted(array.shape[1], 'column')}",
             expected="one name for each column",
         )
     return array.astype(np.float32), tuple(names)

@@ -182,6 +182,7 @@ def multiclass_hinge(
 
     Raises:
         DtypeError, ShapeError, IndexingError: as softmax_cross_entropy.
+        OptionError: for a margin that is negative or not finite.
 
     Example:
         >>> multiclass_hinge([[3.2, 5.1, -1.7]], [0]).item()
@@ -191,6 +192,12 @@ def multiclass_hinge(
     recognition", 1999; intellivision, multiclass SVM loss.
     """
     name = "multiclass_hinge"
+    if not 0 <= margin < math.inf:
+        raise OptionError(
+            f"{name}: margin out of range",
+            got=margin,
+            expected="a finite number, 0 or more",
+        )
     s = check_scores(name, scores)
     right = _pick(s, check_labels(name, as_tensor(labels), s))
     excess = ops.relu(s - ops.expand_dims(right, 1) + margin)
@@ -368,7 +375,7 @@ def _pick(scores: Tensor, labels: Tensor) -> Tensor:
     return apply(_ROWS_AND_COLUMNS, scores, _rows(labels.size), labels)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _rows(count: int) -> Tensor:
     rows = as_tensor(np.arange(count))
     rows.data.flags.writeable = False  # shared by every minibatch of this size

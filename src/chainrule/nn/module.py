@@ -28,6 +28,7 @@ from chainrule.core.graph import (
     as_tensor,
     assign,
 )
+from chainrule.core.paths import matches
 from chainrule.core.rng import generator
 from chainrule.core.spec import Spec, as_dtype, is_float
 from chainrule.errors import (
@@ -186,6 +187,8 @@ class Module:
     def freeze(self, path: str = "") -> Self:
         """Keep the parameters at or below a path as they are: no gradients for them.
 
+        ``*`` in the path matches any text: ``freeze("*.bias")``.
+
         Raises:
             OptionError: if there is no such path, with the nearest one offered.
         """
@@ -199,7 +202,7 @@ class Module:
         inside = [
             parameter
             for name, parameter in self.named_parameters()
-            if not path or name == path or name.startswith(f"{path}.")
+            if not path or matches(path, name)
         ]
         if not inside:
             names = [name for name, _ in self.named_modules() if name]

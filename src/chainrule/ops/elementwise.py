@@ -1,4 +1,4 @@
-"""Ops that treat every element alike: arithmetic, powers, comparisons, selection.
+"""Ops that treat every element alike: arithmetic, comparisons, logic, selection.
 
 Each is one scalar expression; its NumPy function, its printed formula and its native
 code are readings of that expression.
@@ -35,7 +35,7 @@ from chainrule.core.spec import (
     broadcast_shapes,
     is_float,
 )
-from chainrule.errors import OptionError
+from chainrule.errors import DtypeError, OptionError
 
 __all__ = [
     "ElementwiseOp",
@@ -57,6 +57,9 @@ __all__ = [
     "less_equal",
     "log",
     "log1p",
+    "logical_and",
+    "logical_not",
+    "logical_or",
     "maximum",
     "minimum",
     "multiply",
@@ -494,11 +497,18 @@ class Where(ElementwiseOp):
         )
 
 
-class Comparison(ElementwiseOp):
+class Predicate(ElementwiseOp):
     """A yes or no for each element; it has no derivative."""
 
     is_boolean = True
     pattern = "blocks: a yes or no has no derivative"
+
+    def gradient(self, dy: Tensor, y: Tensor, *inputs: Tensor) -> Any:
+        return (None,) * len(inputs)
+
+
+class Comparison(Predicate):
+    """Two numbers compared."""
 
     def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
         if inputs[0] == inputs[1]:
@@ -507,9 +517,6 @@ class Comparison(ElementwiseOp):
 
     def scalar(self, x: Expr, y: Expr) -> Expr:
         return scalar.compare(self.name, x, y)
-
-    def gradient(self, dy: Tensor, y: Tensor, *inputs: Tensor) -> Any:
-        return (None,) * len(inputs)
 
 
 @register
@@ -552,6 +559,50 @@ class GreaterEqual(Comparison):
     """Whether x ≥ y."""
 
     name = "greater_equal"
+
+
+class Logic(Predicate):
+    """Yes and no combined. Numbers are refused: their bits are another matter."""
+
+    def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+        if any(dtype != BOOL for dtype in inputs):
+            raise DtypeError(
+                f"{self.name}: combines yes and no, not numbers",
+                got=", ".join(dtype.name for dtype in inputs),
+                expected="bool",
+                hint="compare first: x > 0, or x.astype('bool')",
+            )
+        return inputs
+
+
+@register
+class LogicalAnd(Logic):
+    """Whether x and y both hold."""
+
+    name = "logical_and"
+
+    def scalar(self, x: Expr, y: Expr) -> Expr:
+        return scalar.logical_and(x, y)
+
+
+@register
+class LogicalOr(Logic):
+    """Whether x or y holds, or both."""
+
+    name = "logical_or"
+
+    def scalar(self, x: Expr, y: Expr) -> Expr:
+        return scalar.logical_or(x, y)
+
+
+@register
+class LogicalNot(Logic):
+    """Whether x does not hold."""
+
+    name = "logical_not"
+
+    def scalar(self, x: Expr) -> Expr:
+        return scalar.logical_not(x)
 
 
 @register
@@ -768,6 +819,33 @@ less = _comparison(Less.make())
 less_equal = _comparison(LessEqual.make())
 greater = _comparison(Greater.make())
 greater_equal = _comparison(GreaterEqual.make())
+
+
+@function
+def logical_and(x: Number, y: Number) -> Tensor:
+    """Whether x and y both hold, element by element: x & y.
+
+    Raises DtypeError for anything but bools.
+
+    Example:
+        >>> import chainrule as cr
+        >>> x = cr.Tensor([-1.0, 0.5, 2.0])
+        >>> ((x > 0) & ~(x > 1)).tolist()
+        [False, True, False]
+    """
+    return apply(LogicalAnd.make(), *operands(x, y))
+
+
+@function
+def logical_or(x: Number, y: Number) -> Tensor:
+    """Whether x or y holds, or both: x | y. Raises DtypeError for all but bools."""
+    return apply(LogicalOr.make(), *operands(x, y))
+
+
+@function
+def logical_not(x: Number) -> Tensor:
+    """Whether x does not hold: ~x. Raises DtypeError for anything but bools."""
+    return apply(LogicalNot.make(), as_tensor(x))
 
 
 @function

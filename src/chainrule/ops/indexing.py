@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.graph import Op, Tensor, apply, as_tensor, function, register
-from chainrule.core.spec import INT64, Spec, as_dtype, normalize_axes
+from chainrule.core.spec import INT64, Spec, as_dtype, integers, normalize_axes
 from chainrule.errors import DtypeError, IndexingError, OptionError, ShapeError
 
 __all__ = ["index", "one_hot", "scatter_add", "take", "take_along_axis"]
@@ -335,6 +335,7 @@ def one_hot(labels: Any, num_classes: int, dtype: Any = "float32") -> Tensor:
         OptionError: if num_classes is below 1.
     """
     t = as_tensor(labels)
+    (num_classes,) = integers("one_hot", num_classes)
     if num_classes < 1:
         raise OptionError("one_hot: no classes", got=num_classes, expected="at least 1")
     if t.dtype.kind in "iu" and t.size:
@@ -346,4 +347,4 @@ def one_hot(labels: Any, num_classes: int, dtype: Any = "float32") -> Tensor:
                 expected=f"0 to {num_classes - 1}",
                 hint="count classes from 0, or raise num_classes",
             )
-    return apply(OneHot.make(int(num_classes), as_dtype(dtype)), t)
+    return apply(OneHot.make(num_classes, as_dtype(dtype)), t)

@@ -25,6 +25,7 @@ from chainrule.core.spec import (
     INT64,
     Spec,
     arithmetic_dtype,
+    integers,
     is_float,
     normalize_axes,
 )
@@ -328,7 +329,8 @@ class ArgMin(ArgExtremum):
 
 def _reduce(cls: type[Reduction], x: Any, axis: Axes, keepdims: bool) -> Tensor:
     t = as_tensor(x)
-    chosen = tuple(axis) if isinstance(axis, Sequence) else axis
+    # Only integers may meet the cache, to which 0.0 would be 0.
+    chosen = axis if axis is None or type(axis) is int else integers(cls.name, axis)
     return apply(_reduction(cls, chosen, bool(keepdims), t.ndim), t)
 
 

@@ -117,7 +117,8 @@ class BroadcastTo(Op):
 
     def spec(self, *inputs: Spec) -> Spec:
         (x,) = inputs
-        if broadcast_shapes(self.name, x, Spec(self.shape, x.dtype)) != self.shape:
+        wide = broadcast_shapes(self.name, x, Spec(self.shape, x.dtype))
+        if wide != self.shape or min(wide, default=0) < 0:
             raise ShapeError(
                 f"broadcast_to: cannot stretch to {self.shape}",
                 got=x,
@@ -128,7 +129,9 @@ class BroadcastTo(Op):
     def compute(self, *arrays: Any) -> Any:
         (x,) = arrays
         if x.size == 1:  # a loss's gradient: np.broadcast_to would take far longer
-            return np.ndarray(self.shape, x.dtype, x, strides=(0,) * len(self.shape))
+            y = np.ndarray(self.shape, x.dtype, x, strides=(0,) * len(self.shape))
+            y.flags.writeable = False  # all its elements are one
+            return y
         return np.broadcast_to(x, self.shape)
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
@@ -206,20 +209,23 @@ class Concatenate(Op):
 @register
 @dataclass(frozen=True)
 class Pad(Op):
-    """A border of constant elements; widths are (before, after) for each axis."""
+    """A border of constant elements; widths are (before, after) for each axis.
+
+    Integers and bools that cannot hold the value become float32.
+    """
 
     name = "pad"
     pattern = "passes: dy without the border"
-    widths: tuple[tuple[int, int], ...]
+    widths: tuple[tuple[int, ...], ...]
     value: float
 
     def dtypes(self, *inputs: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
-        keeps = inputs[0].kind == "f" or float(self.value).is_integer()
-        return (inputs[0] if keeps else FLOAT32,)
+        return (inputs[0] if _holds(inputs[0], self.value) else FLOAT32,)
 
     def spec(self, *inputs: Spec) -> Spec:
         (x,) = inputs
-        if len(self.widths) != x.ndim or any(min(w) < 0 for w in self.widths):
+        are_pairs = all(len(w) == 2 and min(w) >= 0 for w in self.widths)
+        if len(self.widths) != x.ndim or not are_pairs:
             raise ShapeError(
                 "pad: widths do not fit the tensor",
                 got=f"{self.widths} for {x}",
@@ -241,6 +247,16 @@ class Pad(Op):
         """Where the input of this shape lies in the result."""
         pairs = zip(shape, self.widths, strict=True)
         return tuple(slice(before, before + n) for n, (before, _) in pairs)
+
+
+def _holds(dtype: np.dtype[Any], value: float) -> bool:
+    """Whether an element of this dtype can be this number, or near it."""
+    if dtype.kind == "f":
+        return True
+    if not float(value).is_integer():
+        return False
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else None
+    return value in (0, 1) if limits is None else limits.min <= value <= limits.max
 
 
 # --------------------------------------------------------------- public functions
@@ -266,8 +282,8 @@ def flatten(x: Any, start: int = 1) -> Tensor:
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
     """The axes in another order; reversed when none is given."""
     t = as_tensor(x)
-    order = range(t.ndim)[::-1] if axes is None else axes
-    positive = tuple(int(a) + t.ndim if a < 0 else int(a) for a in order)
+    order = range(t.ndim)[::-1] if axes is None else integers("transpose", axes)
+    positive = tuple(a + t.ndim if a < 0 else a for a in order)
     return apply(Transpose.make(positive), t)
 
 
@@ -275,7 +291,7 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
 def swap_axes(x: Any, first: int, second: int) -> Tensor:
     """Two axes exchanged."""
     t = as_tensor(x)
-    return apply(_swap(first, second, t.ndim), t)
+    return apply(_swap(*integers("swap_axes", (first, second)), t.ndim), t)
 
 
 @lru_cache(maxsize=1024)
@@ -349,7 +365,8 @@ def roll(x: Any, shift: int, axis: int) -> Tensor:
     """
     t = as_tensor(x)
     (a,) = normalize_axes("roll", axis, t.ndim)
-    cut = -int(shift) % max(t.shape[a], 1)
+    (forward,) = integers("roll", shift)
+    cut = -forward % max(t.shape[a], 1)
     leading = (slice(None),) * a
     ends = (index(t, (*leading, slice(cut, None))), index(t, (*leading, slice(cut))))
     return concatenate(ends, a)
@@ -382,11 +399,12 @@ def split(x: Any, sizes: Sequence[int], axis: int = 0) -> list[Tensor]:
     """
     t = as_tensor(x)
     (position,) = normalize_axes("split", axis, t.ndim)
-    if sum(sizes) != t.shape[position]:
+    sizes = integers("split", sizes)
+    if min(sizes, default=0) < 0 or sum(sizes) != t.shape[position]:
         raise ShapeError(
             "split: sizes do not add up",
             got=f"{list(sizes)} for axis {axis} of {t.spec}",
-            expected=f"sizes that sum to {t.shape[position]}",
+            expected=f"sizes of 0 or more that sum to {t.shape[position]}",
         )
     stops = np.cumsum(sizes).tolist()
     leading = (slice(None),) * position
@@ -427,5 +445,8 @@ def repeat(x: Any, repeats: int, axis: int) -> Tensor:
 def pad(x: Any, widths: Sequence[Sequence[int]] | int, value: float = 0.0) -> Tensor:
     """A border of ``value``: (before, after) for each axis, or one number for all."""
     t = as_tensor(x)
-    pairs = ((widths, widths),) * t.ndim if isinstance(widths, int) else widths
-    return apply(Pad.make(tuple((int(b), int(a)) for b, a in pairs), value), t)
+    if isinstance(widths, (Sequence, np.ndarray)):
+        pairs = tuple(integers("pad", pair) for pair in widths)
+    else:
+        pairs = (integers("pad", widths) * 2,) * t.ndim
+    return apply(Pad.make(pairs, value), t)

@@ -13,13 +13,11 @@ from chainrule.core.scalar import power, symbol
 from chainrule.core.spec import INT64
 from chainrule.errors import OptionError
 from chainrule.optim.optimizer import load_buffers
-from chainrule.optim.update import Program
+from chainrule.optim.update import ONE_MORE, Program
 
 __all__ = ["MovingAverage"]
 
 Array = np.ndarray[Any, Any]
-
-_ONE_MORE = Program({"n": symbol("n") + 1})
 
 
 class MovingAverage:
@@ -79,7 +77,7 @@ class MovingAverage:
     def update(self) -> None:
         """Take the weights as they are now into the average."""
         with no_grad():
-            _ONE_MORE.run([self.num_updates])
+            ONE_MORE.run([self.num_updates])
             for path, w in self._parameters.items():
                 numbers = self._program.numbers({"t": self.num_updates}, w.dtype)
                 self._program.run([self._averages[path]], [w], numbers)

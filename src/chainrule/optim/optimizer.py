@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -21,11 +20,11 @@ from chainrule.core.graph import (
     no_grad,
     note_written,
 )
-from chainrule.core.scalar import symbol
+from chainrule.core.paths import matches
 from chainrule.core.spec import FLOAT64, INT64, Spec, is_float
 from chainrule.errors import CheckpointError, OptionError, ShapeError, nearest
 from chainrule.optim.rules import RULES, SGD, Rule
-from chainrule.optim.update import Program
+from chainrule.optim.update import ONE_MORE, Program
 
 __all__ = ["Group", "Optimizer", "matches", "optimizer"]
 
@@ -55,25 +54,10 @@ class Group:
             )
 
 
-def matches(pattern: str, path: str) -> bool:
-    """Whether a parameter's path is one that the pattern stands for.
-
-    Example:
-        >>> matches("layers.0", "layers.0.weight"), matches("layers.1", "layers.10.b")
-        (True, False)
-        >>> matches("*.bias", "layers.10.bias")
-        True
-    """
-    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")
-
-
 @lru_cache(maxsize=256)
 def _program(rule: Rule) -> Program:
     """The rule made ready to run; equal rules share one."""
     return Program(rule.assignments(), ("dw",), rule.shared())
-
-
-_ONE_MORE = Program({"n": symbol("n") + 1})
 
 
 # State that only decays, as for a pixel that was lit once, ends among the denormal
@@ -195,7 +179,7 @@ class Optimizer:
         for slot, dw in active:
             _check_gradient(slot, dw)
         with no_grad():
-            _ONE_MORE.run([self.num_steps])
+            ONE_MORE.run([self.num_steps])
             numbers: dict[Any, list[Any]] = {}
             for slot, dw in active:
                 key = (slot.program, slot.lr_scale, dw.data.dtype)

@@ -14,7 +14,7 @@ from chainrule.core.spec import FLOAT64
 from chainrule.errors import GradientError
 from chainrule.ops.elementwise import ElementwiseOp
 
-__all__ = ["Program", "Update"]
+__all__ = ["ONE_MORE", "Program", "Update"]
 
 
 @dataclass(frozen=True)
@@ -101,3 +101,7 @@ class Program:
         read = dict(zip(self._arguments, given, strict=True))
         for variable, op in zip(variables, self._updates.values(), strict=True):
             assign(variable, apply(op, *[read[name] for name in op.arguments]))
+
+
+ONE_MORE = Program({"n": scalar.symbol("n") + 1})
+"""n ← n + 1, for counters of steps."""

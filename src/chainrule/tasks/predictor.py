@@ -58,7 +58,6 @@ class Predictor:
         model: the network, statistics included.
         architecture: how the network is built.
         task: how its outputs are read.
-        pixels: "picture" if inputs are pictures of 0 to 255, "vector" if numbers.
 
     Example:
         >>> import chainrule as cr

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chainrule.errors import ChainruleError, CheckpointError, FileError
+from chainrule.errors import ChainruleError, CheckpointError, FileError, OptionError
 from chainrule.files import remove_leftovers, write_atomically
 from chainrule.tasks.job import Job, blas_threads, load_splits, prepare, resolve
 from chainrule.tasks.predictor import MODEL_FILE, load
@@ -99,6 +99,8 @@ def resume(
         _write_settings(path, settings)
     file = path / CHECKPOINT_FILE
     checkpoint = Checkpoint.load(file) if file.exists() else None
+    if checkpoint is not None and epochs is not None:
+        checkpoint.progress["reason"] = ""  # asked to go on, even past an early stop
     with blas_threads(settings):
         job = prepare(settings, load_splits(settings), listeners=listeners)
         return _go(path, job, checkpoint, on_ready)
@@ -236,7 +238,12 @@ def read_settings(folder: Path) -> Settings:
 def evaluate_run(
     folder: str | os.PathLike[str], *, split: str = "test"
 ) -> dict[str, Any]:
-    """Score a run's model on its test, validation or train split, JSON-able."""
+    """Score a run's model on its test, validation or train split, JSON-able.
+
+    Raises OptionError for a split of another name.
+    """
+    if split not in _SPLITS:
+        raise OptionError.unknown("split", split, _SPLITS)
     path = Path(folder)
     settings = read_settings(path)
     predictor = load(path)
@@ -277,6 +284,7 @@ def list_runs(folder: str | os.PathLike[str] = "runs") -> list[dict[str, Any]]:
     return rows
 
 
+_SPLITS = ("test", "validation", "train")
 _SCORES = {
     "accuracy", "loss", "f1_micro", "average_precision", "mean_absolute_error", "r2"
 }  # fmt: skip

@@ -25,7 +25,7 @@ FORMAT = 1
 class Settings:
     """The options of one training run; equal settings give equal bits.
 
-    None means "what the task, the data and the model call for"; ``tasks.prepare`` fills
+    None means "what the task, the data and the model call for"; ``tasks.resolve`` fills
     those in, so that the settings written beside a run repeat it exactly.
 
     Example:

@@ -9,21 +9,22 @@ import numpy as np
 
 from chainrule.core.graph import Parameter, Tensor
 from chainrule.nn import Module, observe
+from chainrule.optim import global_norm
 
 __all__ = ["gradient_norm", "locate"]
 
 
 def gradient_norm(parameters: list[Parameter]) -> float:
-    """√Σ g² over all gradients: finite exactly when every gradient is finite.
+    """``optim.global_norm`` as a number, in the gradients' own precision where it can.
 
-    Squares that overflow float32 are summed again in float64.
+    Finite exactly when every gradient is: squares that overflow float32 are summed
+    again in float64.
     """
     gradients = [p.grad.data.ravel() for p in parameters if p.grad is not None]
     total = sum(float(np.dot(g, g)) for g in gradients)
-    if not math.isfinite(total):
-        wide = (g.astype(np.float64) for g in gradients)
-        total = sum(float(np.dot(g, g)) for g in wide)
-    return math.sqrt(total) if total >= 0 else math.nan
+    if math.isfinite(total):
+        return math.sqrt(total)
+    return float(global_norm(parameters).item())
 
 
 def locate(model: Module, loss: Callable[[], Tensor]) -> str:

@@ -31,30 +31,26 @@ class MetricsLog:
         try:
             self._file = self.path.open("ab")
             _lock(self._file, self.path)
-            self._file.truncate(position or 0)
+            # Never beyond its end: that would fill a shorter file up with zeros.
+            self._file.truncate(min(position or 0, self.path.stat().st_size))
+            self._file.seek(0, os.SEEK_END)  # from where it ended before
         except FileError:
             self._file.close()
             raise
         except OSError as error:
-            raise FileError(
-                f"cannot write {self.path}",
-                got=error.strerror,
-                expected="a writable file",
-            ) from None
+            raise self._cannot_write(error) from None
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a line; it reaches the disk at the next ``sync``."""
-        self._write(json.dumps(row).encode() + b"\n")
-
-    def _write(self, line: bytes) -> None:
         try:
-            self._file.write(line)
+            self._file.write(json.dumps(row).encode() + b"\n")
         except OSError as error:
-            raise FileError(
-                f"cannot write {self.path}",
-                got=error.strerror,
-                expected="a writable file",
-            ) from None
+            raise self._cannot_write(error) from None
+
+    def _cannot_write(self, error: OSError) -> FileError:
+        return FileError(
+            f"cannot write {self.path}", got=error.strerror, expected="a writable file"
+        )
 
     def sync(self) -> int:
         """Bring every line to the disk and return the file's length in bytes."""

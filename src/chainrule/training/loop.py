@@ -18,7 +18,7 @@ import numpy as np
 from chainrule.core.graph import Tensor, as_tensor
 from chainrule.core.rng import generator
 from chainrule.data import Batch, Loader
-from chainrule.errors import NonFiniteError
+from chainrule.errors import NonFiniteError, OptionError
 from chainrule.nn import Module
 from chainrule.optim import MovingAverage, Optimizer, Schedule, clip_by_norm
 from chainrule.training.checkpoint import Checkpoint
@@ -46,6 +46,9 @@ class Monitor:
 
     Of equal scores, which accuracies on small sets often are, the one with the lower
     loss is better. ``patience`` counts epochs without a better one; None never stops.
+
+    Raises:
+        OptionError: after an epoch, if there is no score of that name.
     """
 
     name: str = "loss"
@@ -54,7 +57,9 @@ class Monitor:
 
     def merit(self, scores: Mapping[str, float]) -> list[float]:
         """What is compared: the score, then the loss, both so that higher is better."""
-        score, loss = scores.get(self.name, math.nan), scores.get("loss", 0.0)
+        if self.name not in scores:
+            raise OptionError.unknown("score to monitor", self.name, scores)
+        score, loss = scores[self.name], scores.get("loss", 0.0)
         return [score if self.higher_is_better else -score, -loss]
 
     def is_better(self, merit: list[float], best: list[float] | None) -> bool:
@@ -171,7 +176,9 @@ class Trainer:
         """
         began = time.perf_counter() - self.progress.elapsed_s
         progress = self.progress
-        progress.reason = ""
+        if progress.reason != "early stopping":  # which a resumed run must not undo
+            progress.reason = ""
+        self._interrupted.clear()
         self._emit(
             TrainingStarted(
                 epoch=progress.epoch,
@@ -239,7 +246,7 @@ class Trainer:
                 self._count(name, score(value.data, batch.targets), len(batch.indices))
         norm = gradient_norm(self._parameters) if math.isfinite(loss) else math.nan
         if not math.isfinite(norm):
-            self._stop_before_update(group[0], loss)
+            self._stop_before_update(group, loss)
         if self.recipe.clip_norm is not None:
             clip_by_norm(self._parameters, self.recipe.clip_norm)
         self.optimizer.step()
@@ -301,9 +308,14 @@ class Trainer:
     def _count(self, name: str, value: float, weight: int) -> None:
         self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value * weight
 
-    def _stop_before_update(self, batch: Batch, loss: float) -> None:
+    def _stop_before_update(self, group: Sequence[Batch], loss: float) -> None:
         """Keep the last good weights and raise NonFiniteError, naming the layer."""
-        where = locate(self.model, lambda: self._loss_of(batch, 1.0)[0])
+
+        def repeated() -> Tensor:
+            losses = (self._loss_of(batch, 1 / len(group))[0] for batch in group)
+            return sum(losses, start=as_tensor(0.0))
+
+        where = locate(self.model, repeated)
         self.optimizer.zero_grad()
         self.save()
         kept = f"; the weights of step {self.progress.step} are in {self.checkpoint}"
@@ -394,7 +406,7 @@ class Trainer:
         self.model.load_state(checkpoint.sections["model"])
         self.optimizer.load_state(checkpoint.sections["optimizer"])
         if self.average is not None:
-            self.average.load_state(checkpoint.sections["average"])
+            self.average.load_state(checkpoint.sections.get("average", {}))
         self.best = checkpoint.sections.get("best", {})
         self.progress = Progress(**progress)
 

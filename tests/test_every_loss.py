@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -430,3 +431,15 @@ def test_losses_are_found_by_name() -> None:
         "  expected: one of absolute, extended, sigmoid, softmax, squared, svm\n"
         "  try:      did you mean 'softmax'?"
     )
+
+
+@pytest.mark.parametrize("margin", [-1.0, math.nan, math.inf])
+def test_the_hinge_refuses_a_margin_that_is_no_distance(margin):
+    with pytest.raises(OptionError) as caught:
+        nn.multiclass_hinge([[1.0, 2.0]], [0], margin=margin)
+    assert str(caught.value) == (
+        "multiclass_hinge: margin out of range\n"
+        f"  got:      {margin}\n"
+        "  expected: a finite number, 0 or more"
+    )
+    assert nn.multiclass_hinge([[1.0, 2.0]], [0], margin=0.0).item() == 1.0

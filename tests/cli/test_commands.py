@@ -324,6 +324,42 @@ def test_a_console_of_few_letters_does_not_end_a_run(tmp_path):
     assert b"8?8?1" in done.stdout
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no /dev/full")
+def test_output_that_has_no_room_is_one_clear_error():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "from chainrule.cli import main; main(['datasets'])",
+            ],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.stderr.startswith("FileError: cannot write the output\n"), done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell that can close a stream")
+def test_closed_output_is_no_error(tmp_path):
+    script = (
+        "import sys; from chainrule.cli import main; sys.exit(main("
+        "['train', '--epochs', '1', '--hidden', '4', '--out', sys.argv[1]]))"
+    )
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            'exec "$0" -c "$@" >&- 2>&-',
+            sys.executable,
+            script,
+            str(tmp_path / "run"),
+        ]
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "run" / "report.html").exists()
+
+
 # ------------------------------------------------------------------------------ errors
 
 

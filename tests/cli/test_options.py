@@ -58,7 +58,8 @@ def test_the_command_that_settings_print_gives_the_same_settings(asked):
     settings = Settings(
         data="a folder/x.zip", task="regress", model="linear", hidden=(), size=(8, 9),
         freeze=("a", "b"), lr_scale=("a=2",), loss="absolute", lr=0.5, seed=7,
-        clip_norm=1.0, average=0.99, tta=2, group_by="writer", schedule="step:10:0.5",
+        clip_norm=1.0, average=0.99, tta=2, augment="flip", group_by="writer",
+        schedule="step:10:0.5",
     )  # fmt: skip
     words = shlex.split(settings.command())
     assert words[:2] == ["chainrule", "train"]

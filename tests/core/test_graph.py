@@ -256,6 +256,66 @@ def test_a_variable_overwritten_after_its_use_is_an_error_not_a_wrong_gradient()
     )
 
 
+def test_a_buffer_overwritten_after_its_use_is_found_too() -> None:
+    x, scale = _leaf([1.0, 2.0]), cr.Buffer([3.0, 3.0], name="scale")
+    y = (x * scale).sum()
+    cr.assign(scale, [9.0, 9.0])
+    with pytest.raises(GradientError, match="scale was overwritten after it was used"):
+        y.backward()
+
+
+def test_a_counter_that_no_gradient_is_made_of_may_go_on() -> None:
+    x = _leaf(np.ones(4, np.float32))
+    key, step = cr.Tensor([1, 2]), cr.Buffer(0)
+    y = cr.sum(x * cr.dropout_mask(x, key, step, 0.5))
+    cr.assign(step, 1)
+    y.backward()
+    assert x.grad is not None
+
+
+def test_a_result_overwritten_after_its_use_is_an_error_not_a_lost_gradient() -> None:
+    x = _leaf(2.0)
+    y = x * x
+    z = y * 3.0
+    y.data = 5.0
+    with pytest.raises(GradientError, match="overwritten after it was used"):
+        z.backward()
+
+
+def test_every_leaf_owns_its_gradient() -> None:
+    x, y, z = _leaf([1.0, 2.0]), _leaf([3.0, 4.0]), _leaf([[5.0], [6.0]])
+    dy = np.ones(2, np.float32)
+    (x + y + z.reshape(2)).backward(dy)
+    mean = _leaf([1.0, 2.0, 3.0, 4.0])
+    mean.mean().backward()
+    for leaf in (x, y, z, mean):
+        leaf.grad.data[...] *= 10.0
+    assert [t.grad.data.ravel().tolist() for t in (x, y, z)] == [[10.0, 10.0]] * 3
+    assert mean.grad.tolist() == [2.5] * 4
+    assert dy.tolist() == [1.0, 1.0]
+
+
+def test_what_is_done_to_a_gradient_leaves_numbers_alone() -> None:
+    x = _leaf(1.0)
+    (slope,) = gradients(x + 1.0, [x])
+    slope.name, slope.requires_grad = "slope", True
+    assert not (cr.Tensor(2.0) * 1.0).requires_grad
+    (x + 1.0).backward()
+    x.grad.data[...] = 7.0
+    assert (cr.Tensor(2.0) * 1.0).item() == 2.0
+
+
+def test_a_broadcast_value_cannot_be_written_into() -> None:
+    wide = cr.broadcast_to(cr.Tensor(1.0), (3,))
+    with pytest.raises(ValueError, match="read-only"):
+        wide.data[0] = 2.0
+
+
+def test_complex_numbers_are_refused_as_operands() -> None:
+    with pytest.raises(DtypeError, match="complex64"):
+        cr.Tensor([1.0]) * np.complex64(1j)
+
+
 def test_a_variable_may_be_overwritten_before_its_use() -> None:
     w = cr.Parameter([1.0, 2.0])
     cr.assign(w, [3.0, 4.0])
@@ -270,6 +330,14 @@ def test_assign_writes_into_the_same_storage_and_checks_the_shape() -> None:
     assert storage.tolist() == [3.0, 4.0]
     with pytest.raises(ShapeError, match="w: new values have another shape"):
         cr.assign(w, [1.0])
+    with pytest.raises(DtypeError) as caught:
+        cr.assign(cr.Buffer([1, 2], name="count"), [1.5, 2.5])
+    assert str(caught.value) == (
+        "count: new values are of another kind\n"
+        "  got:      float64[2]\n"
+        "  expected: int64[2]\n"
+        "  try:      convert first, for example array.astype('float32')"
+    )
     with pytest.raises(DtypeError, match="only variables can be replaced"):
         cr.assign(cr.Tensor([1.0]), [2.0])  # type: ignore[arg-type]
 
@@ -327,6 +395,20 @@ def test_tensors_print_values_dtype_and_name() -> None:
     t = _leaf([1.0, 2.0], name="w")
     assert repr(t) == "Tensor([1., 2.], dtype=float32, requires_grad=True, name='w')"
     assert "shape=(100, 3)" in repr(cr.Tensor(np.zeros((100, 3))))
+
+
+def test_a_number_is_formatted_like_a_number() -> None:
+    assert f"{cr.Tensor(2.0):.3f} {cr.Tensor([2]):>3}" == "2.000   2"
+    assert f"{cr.Tensor([1.0, 2.0])}" == "Tensor([1., 2.], dtype=float32)"
+    with pytest.raises(ShapeError, match="more than one value"):
+        f"{cr.Tensor([1.0, 2.0]):.2f}"
+
+
+def test_a_tensor_is_unequal_to_none_and_to_text() -> None:
+    x = cr.Tensor([1.0, 2.0])
+    assert (x == None) is False  # noqa: E711
+    assert (x != None) is True  # noqa: E711
+    assert x not in [None, "x"]
 
 
 def test_tensors_are_hashable_by_identity_and_compare_by_element() -> None:

@@ -150,3 +150,12 @@ def test_a_deep_expression_does_not_exhaust_the_stack():
 
 def test_symbols_come_in_the_order_of_their_first_use():
     assert symbols((Y - X) * Y) == ("y", "x")
+
+
+def test_numpys_numbers_become_pythons_in_the_source():
+    power = scalar.power(np.float64(0.5), X)
+    assert "np." not in numpy_source("f", ("x",), power + np.float32(2))
+    assert numpy_function("f", ("x",), power)(np.float32(2)) == 0.25
+    x = np.array([1.0])
+    in_place_function("g", ("x",), (), {"x": scalar.minimum(X, math.inf) + power})(x)
+    assert x[0] == 1.5

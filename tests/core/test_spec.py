@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
+from chainrule import Tensor
 from chainrule.core.spec import (
     BOOL,
     FLOAT32,
@@ -117,3 +118,11 @@ def test_an_axis_that_does_not_exist_or_comes_twice_is_refused(axis):
 def test_what_is_no_integer_is_refused(given_value):
     with pytest.raises(ShapeError, match="takes integers"):
         integers("reshape", given_value)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i4", "<i8"])
+def test_arrays_of_another_byte_order_are_read_in_the_machines_own(dtype):
+    t = Tensor(np.array([1, 2], dtype))
+    assert t.dtype.isnative
+    assert t.dtype == np.dtype(dtype).newbyteorder("=")
+    assert t.tolist() == [1, 2]

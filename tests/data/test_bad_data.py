@@ -194,6 +194,15 @@ CASES = {
         "  got:      6 examples, all of class 'a'\n"
         "  expected: at least two classes to tell apart",
     ),
+    "one example of one class": (
+        lambda: write_folder(
+            "set", {"train/a/1.png": PICTURES[0], "test/a/2.png": PICTURES[1]}
+        ),
+        {},
+        "set: one class only\n"
+        "  got:      1 example, all of class 'a'\n"
+        "  expected: at least two classes to tell apart",
+    ),
     "no class folders": (
         lambda: write_folder("set", {n[2:]: c for n, c in MEMBERS.items()}),
         {},
@@ -587,6 +596,27 @@ def test_bad_data_get_one_clear_error(name):
     assert not Path("hacked").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other links and no such pipes")
+def test_a_link_to_nowhere_is_listed_and_a_pipe_is_not_waited_for():
+    folder = write_folder("set", MEMBERS)
+    (folder / "a" / "link.png").symlink_to("nowhere.png")
+    os.mkfifo(folder / "b" / "pipe.png")
+    splits = load(folder)
+    assert sum(len(part) for _, part in splits.items()) == len(MEMBERS)
+    assert splits.train.problems == [
+        "cannot read 'set/a/link.png': No such file or directory"
+    ]
+
+
+def test_the_nearest_name_is_of_the_file_not_of_its_long_path():
+    with pytest.raises(FileError) as caught:
+        load(write_folder("a_folder_of_a_long_name", {"x.png": b""}) / "mnist.csv")
+    assert caught.value.hint == "did you mean 'mnist'?"
+    with pytest.raises(FileError) as caught:
+        load(Path("a_folder_of_a_long_name") / "quite_different")
+    assert caught.value.hint is None
+
+
 def test_nothing_half_written_stays_in_the_cache_after_a_damaged_archive():
     path = cut(write_tar("set.tar.xz", MEMBERS, "w:xz"), 900)
     with pytest.raises(DataError):
@@ -607,7 +637,8 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(monkeypatch):
         "'set.tar.gz' unpacks to more than is safe\n"
         f"  got:      over {total:,} bytes from {path.stat().st_size:,}\n"
         "  expected: at most 500 bytes\n"
-        "  try:      if you trust it, unpack it yourself and give the folder"
+        "  try:      if you trust it, unpack it yourself and give the folder, or set "
+        "CHAINRULE_CACHE_DIR to a disk with more room"
     )
 
 

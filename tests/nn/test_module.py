@@ -174,6 +174,12 @@ def test_freezing_a_layer_spares_those_whose_names_begin_alike() -> None:
     ]
 
 
+def test_a_star_freezes_every_part_that_it_stands_for():
+    model = nn.mlp(4, (3, 3), 2).freeze("*.bias")
+    trained = [path for path, p in model.named_parameters() if p.requires_grad]
+    assert trained == ["hidden1.weight", "hidden2.weight", "output.weight"]
+
+
 def test_frozen_parameters_receive_no_gradient() -> None:
     model = nn.mlp(4, (3,), 2).freeze("hidden1.weight")
     model(np.ones((1, 4), np.float32)).sum().backward()

@@ -168,3 +168,22 @@ def test_an_unknown_form_of_gelu_is_refused():
         "  expected: one of none, sigmoid, tanh\n"
         "  try:      did you mean 'tanh'?"
     )
+
+
+def test_logic_combines_bools_and_refuses_numbers():
+    x = cr.Tensor([-1.0, 0.5, 2.0])
+    assert ((x > 0) & ~(x > 1)).tolist() == [False, True, False]
+    assert ((x < 0) | (x > 1)).tolist() == [True, False, True]
+    assert (np.array([True, True, False]) & (x > 0)).tolist() == [False, True, False]
+    assert (True & (x > 0)).tolist() == [False, True, True]
+    assert (False | (x > 0)).tolist() == [False, True, True]
+    with pytest.raises(DtypeError) as caught:
+        (x > 0) & 1
+    assert str(caught.value) == (
+        "logical_and: combines yes and no, not numbers\n"
+        "  got:      bool, int64\n"
+        "  expected: bool\n"
+        "  try:      compare first: x > 0, or x.astype('bool')"
+    )
+    with pytest.raises(DtypeError, match="logical_not"):
+        ~cr.Tensor([1, 0])

@@ -142,3 +142,12 @@ def test_what_cannot_be_reduced_is_refused(run, kind, text):
     with pytest.raises(kind) as error:
         run()
     assert str(error.value) == text
+
+
+def test_axes_are_integers_whatever_was_reduced_before():
+    x = cr.Tensor(np.ones((2, 3)))
+    assert cr.sum(x, 0).shape == (3,)
+    with pytest.raises(ShapeError, match="sum: takes integers"):
+        cr.sum(x, 0.0)
+    assert cr.sum(x, np.array([0, 1])).item() == 6
+    assert cr.sum(x, [1]).tolist() == [3, 3]

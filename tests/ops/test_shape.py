@@ -176,3 +176,37 @@ def test_what_does_not_fit_is_refused(run, text):
     with pytest.raises(ShapeError) as error:
         run(cr.Tensor(numbered((2, 3))))
     assert str(error.value) == text
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x: cr.broadcast_to(x, (2, -3)),
+        lambda x: cr.broadcast_to(cr.Tensor(1.0), (-1,)),
+        lambda x: cr.repeat(x, -1, 0),
+        lambda x: cr.tile(x, -1),
+        lambda x: cr.split(x, [4, -1], axis=1),
+        lambda x: cr.pad(x, (1, 1)),
+        lambda x: cr.pad(x, 1.5),
+        lambda x: cr.roll(x, 1.5, 0),
+        lambda x: cr.transpose(x, [0.5, 1]),
+        lambda x: cr.swap_axes(x, 0.0, 1.0),
+        lambda x: cr.one_hot([0, 1], 2.5),
+    ],
+)
+def test_sizes_that_are_none_are_refused(run):
+    x = cr.Tensor(numbered((2, 3)))
+    cr.swap_axes(x, 0, 1)  # 0.0 must not be taken for what is known of 0
+    with pytest.raises(ShapeError):
+        run(x)
+
+
+def test_a_border_that_the_dtype_cannot_hold_makes_floats():
+    bytes_ = cr.Tensor(np.array([7], np.uint8))
+    assert cr.pad(bytes_, np.int64(1), 255).tolist() == [255, 7, 255]
+    assert cr.pad(bytes_, 1, 255).dtype == np.uint8
+    for value in (-1, 256, 0.5):
+        padded = cr.pad(bytes_, 1, value)
+        assert padded.dtype == np.float32
+        assert padded.tolist() == [value, 7, value]
+    assert cr.pad(cr.Tensor([True]), 1).tolist() == [False, True, False]

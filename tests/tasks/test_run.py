@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -272,6 +273,67 @@ def test_a_damaged_model_file_is_named(finished_run, tmp_path, damage):
     assert "a whole safetensors file" in str(error.value)
 
 
+def test_layers_are_taken_whole_from_another_run(finished_run, tmp_path):
+    settings = finished_run.settings.replace(
+        init=str(finished_run.folder), hidden=(16, 8), epochs=0, out=str(tmp_path / "r")
+    )
+    before = cr.load(finished_run.folder).model.state()
+    after = cr.load(tasks.train(settings).folder).model.state()
+    for name in ("weight", "bias"):
+        path = f"network.hidden1.{name}"
+        assert np.array_equal(before[path], after[path])
+    # Its bias would fit, but is worth nothing without its weight.
+    path = "network.output.bias"
+    assert before[path].shape == after[path].shape
+    assert not np.array_equal(before[path], after[path])
+
+
+@pytest.mark.parametrize(
+    ("progress", "message"),
+    [
+        ("{", "lacks how far training came"),
+        ('{"epoch": 1, "new": 2}', "does not say where training stood"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_costs_the_run_nothing(
+    finished_run, tmp_path, progress, message
+):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run.folder, folder)
+    metadata = {"kind": "checkpoint", "progress": progress}
+    write_tensors(folder / "checkpoint.safetensors", {"w": np.zeros(2)}, metadata)
+    before = {f.name: f.read_bytes() for f in folder.iterdir()}
+    with pytest.raises(CheckpointError, match=message):
+        tasks.resume(folder, epochs=5)
+    assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
+
+
+def test_a_run_cannot_be_shortened(finished_run):
+    with pytest.raises(OptionError) as error:
+        tasks.resume(finished_run.folder, epochs=1)
+    assert str(error.value) == (
+        f"{finished_run.folder} has trained for longer already\n"
+        "  got:      1 epoch\n"
+        "  expected: at least 2"
+    )
+    assert tasks.read_settings(finished_run.folder).epochs == 2
+
+
+def test_names_that_are_no_text_reach_settings_and_report(finished_run, tmp_path):
+    from PIL import Image
+
+    photos = tmp_path / "two\nlines"
+    for name in ("a", os.fsdecode(b"b\xff")):
+        (photos / name).mkdir(parents=True)
+        for number in range(8):
+            Image.new("L", (4, 4), 20 * number).save(photos / name / f"{number}.png")
+    run = tasks.train(
+        Settings(data=str(photos), epochs=1, hidden=(4,), out=str(tmp_path / "run"))
+    )
+    assert run.report.exists()
+    assert tasks.evaluate_run(run.folder)["loss"] == run.results["loss"]
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(CheckpointError) as error:
         tasks.resume(tmp_path)
@@ -340,12 +402,22 @@ def test_runs_without_a_folder_name_get_one_each(finished_run, tmp_path, monkeyp
         ({"dropout": 1.0}, "option dropout: out of range"),
         ({"hidden": (0,)}, "option hidden: a layer without units"),
         ({"channels": 2}, "option channels: out of range"),
+        ({"clip_norm": 0.0}, "option clip_norm: out of range"),
+        ({"tta": 2}, "option tta: there is nothing to change the copies by"),
     ],
 )
 def test_options_are_checked_with_their_names(changes, message):
     with pytest.raises(OptionError) as error:
         Settings().replace(**changes)
     assert str(error.value).splitlines()[0] == message
+
+
+def test_settings_made_directly_are_checked_too():
+    with pytest.raises(OptionError, match="option size"):
+        Settings(size=(1, 2, 3))
+    with pytest.raises(OptionError, match="option epochs: wrong kind of value"):
+        Settings(epochs="ten")
+    assert Settings(hidden=[100, 50], lr=1) == Settings(hidden=(100, 50), lr=1.0)
 
 
 @pytest.mark.parametrize(
@@ -402,6 +474,11 @@ def test_early_stopping_restores_the_best_weights(tmp_path):
     assert len(scores) == best + 3
     validation = tasks.evaluate_run(run.folder, split="validation")
     assert validation["accuracy"] == scores[best - 1]
+    again = tasks.resume(run.folder)
+    assert again.history == run.history, "resuming must not undo an early stop"
+    assert again.results["loss"] == run.results["loss"]
+    assert again.reason == "early stopping"
+    assert len(tasks.resume(run.folder, epochs=61).history) > len(scores)
 
 
 def test_accumulated_minibatches_equal_one_large_one(tmp_path):

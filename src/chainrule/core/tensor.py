@@ -211,6 +211,9 @@ class Tensor:
             extras.append(f"name={self.name!r}")
         return f"{type(self).__name__}({values}, {', '.join(extras)})"
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
     def __len__(self) -> int:
         if not self.ndim:
             raise ShapeError(
@@ -298,9 +301,13 @@ class Tensor:
         return FUNCTIONS["abs"](self)
 
     def __eq__(self, other: object) -> Tensor:
+        if other is None or isinstance(other, str):
+            return NotImplemented  # so that Python says no, as for any other object
         return FUNCTIONS["equal"](self, other)
 
     def __ne__(self, other: object) -> Tensor:
+        if other is None or isinstance(other, str):
+            return NotImplemented
         return FUNCTIONS["not_equal"](self, other)
 
     def __lt__(self, other: Any) -> Tensor:

@@ -212,7 +212,14 @@ def arrays(
 
 
 def _as_inputs(inputs: Any, name: str) -> Array:
-    array = inputs if isinstance(inputs, np.ndarray) else np.asarray(inputs)
+    try:
+        array = inputs if isinstance(inputs, np.ndarray) else np.asarray(inputs)
+    except ValueError:
+        raise DataError(
+            f"{name}: inputs of unequal lengths",
+            got="nested lists that do not line up",
+            expected="examples of one shape",
+        ) from None
     if array.dtype.kind not in "uifb":
         raise DataError(
             f"{name}: inputs are not numbers",

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tarfile
 import zipfile
 from abc import ABC, abstractmethod
@@ -101,9 +102,14 @@ class _FolderFiles(PictureFiles):
             inner[:] = sorted(kept) if len(relative.parts) < _MAX_DEPTH else []
             folders.append("" if relative == Path() else relative.as_posix())
             for name in filter(is_picture_name, names):
-                status = os.stat(os.path.join(here, name))
                 full = (relative / name).as_posix()
-                found.append((full, status.st_size, status.st_mtime_ns))
+                try:
+                    status = os.stat(os.path.join(here, name))
+                except OSError:  # a link to nowhere; reading it says so
+                    found.append((full, 0, 0))
+                    continue
+                if stat.S_ISREG(status.st_mode):  # reading a pipe would never end
+                    found.append((full, status.st_size, status.st_mtime_ns))
         found.sort()
         self._root = root
         self._sizes = [size for _, size, _ in found]
@@ -258,7 +264,8 @@ def _pack(path: Path, packed: Path) -> tuple[dict[str, tuple[int, int]], list[st
                     got=f"over {offset + member.size:,} bytes from "
                     f"{path.stat().st_size:,}",
                     expected=f"at most {room:,} bytes",
-                    hint="if you trust it, unpack it yourself and give the folder",
+                    hint="if you trust it, unpack it yourself and give the folder, or "
+                    "set CHAINRULE_CACHE_DIR to a disk with more room",
                 )
             source = archive.extractfile(member)
             if source is not None:

@@ -165,12 +165,13 @@ def _existing(source: str | os.PathLike[str]) -> Path:
     folder = data_folder()
     if folder is not None and (folder / path).exists():
         return folder / path
-    names = [DIGITS, *KNOWN]
+    # Names are compared, not paths: any two files of one folder have long alike paths.
+    known = {name: name for name in (DIGITS, *KNOWN)}
     if path.parent.is_dir():
-        names += sorted(
-            str(path.parent / entry.name) for entry in path.parent.iterdir()
-        )
-    near = nearest(str(path), names)
+        entries = sorted(path.parent.iterdir())
+        known = {entry.name: str(entry) for entry in entries} | known
+    name = nearest(path.name, known)
+    near = known[name] if name else None
     raise FileError(
         f"no data at {os.fspath(source)!r}",
         got="nothing at this path",

@@ -34,6 +34,8 @@ class Architecture:
     activation: str = "relu"
     dropout: float = 0.0
     rescales_outputs: bool = False
+    takes_pixels: bool = True
+    """Whether inputs are pixels from 0 to 255; else numbers of the user's own scale."""
 
     def build(self) -> nn.Module:
         """The network with neutral statistics and fresh weights."""

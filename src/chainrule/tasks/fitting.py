@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from chainrule import data
-from chainrule.errors import OptionError
+from chainrule.errors import DataError, OptionError
 from chainrule.tasks.job import blas_threads, prepare, resolve
 from chainrule.tasks.predictor import Predictor
 from chainrule.tasks.settings import Settings
 from chainrule.training import Listener
 
 __all__ = ["evaluate", "fit"]
+
+# What they say is said by the arrays, or by the arguments of fit.
+_OPTIONS_OF_RUNS = (
+    "data", "out", "labels", "size", "channels", "unreadable", "group_by", "test"
+)  # fmt: skip
 
 
 def fit(
@@ -46,7 +51,7 @@ def fit(
 
     Source: ``train(images, labels)`` of toronto and stanford.
     """
-    for name in ("data", "out", "labels"):
+    for name in _OPTIONS_OF_RUNS:
         if name in options:
             raise OptionError(
                 f"fit: {name} is an option of runs",
@@ -62,8 +67,14 @@ def fit(
         )
     elif isinstance(validation, data.Dataset):
         held_out = validation
+    elif isinstance(validation, (tuple, list)) and len(validation) == 2:
+        held_out = _dataset(*validation, settings.task, training.class_names)
     else:
-        held_out = _dataset(*validation, settings.task)
+        raise OptionError(
+            "fit: validation is no data",
+            got=type(validation).__name__,
+            expected="a pair of images and labels, a Dataset, or a share such as 0.1",
+        )
     splits = data.Splits(training, held_out, held_out)
     settings = resolve(settings, splits)
     with blas_threads(settings):
@@ -80,10 +91,21 @@ def evaluate(model: Predictor, images: Any, labels: Any = None) -> dict[str, Any
 
     Source: ``evaluate(model, test_images)`` of toronto and stanford.
     """
-    return model.evaluate(_dataset(images, labels, model.task.name))
+    names = None if model.task.name == "regress" else model.task.names
+    return model.evaluate(_dataset(images, labels, model.task.name, names))
 
 
-def _dataset(images: Any, labels: Any, task: str) -> data.Dataset:
+def _dataset(
+    images: Any, labels: Any, task: str, names: Sequence[str] | None = None
+) -> data.Dataset:
+    """Arrays as a data set; with ``names``, labels mean what they meant in training."""
     if isinstance(images, data.Dataset):
         return images
-    return data.arrays(images, labels, task=task)
+    if labels is None:
+        raise DataError(
+            "images without labels",
+            got=type(images).__name__,
+            expected="images and labels, or a Dataset alone",
+            hint="cr.data.load('photos/').train is one",
+        )
+    return data.arrays(images, labels, task=task, class_names=names)

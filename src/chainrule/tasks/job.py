@@ -120,6 +120,14 @@ def prepare(
     listeners: Sequence[Listener] = (),
 ) -> Job:
     """Model, loss, optimizer and loop for concrete settings, weights initialised."""
+    for part, dataset in splits.items():
+        if not len(dataset):
+            raise OptionError(
+                f"no examples for {part}",
+                got="0 examples",
+                expected=f"a share above 0 for {part}, or a part that the data bring",
+                hint=f"--{part} 0.1" if part != "train" else None,
+            )
     training = splits.train
     task = _task_for(settings, training)
     architecture = Architecture(
@@ -130,6 +138,7 @@ def prepare(
         activation=settings.activation,
         dropout=settings.dropout,
         rescales_outputs=task.name == "regress",
+        takes_pixels=training.read(np.array([0])).dtype == np.uint8,
     )
     model = architecture.build().initialize(settings.seed)
     _set_statistics(model, training, task)
@@ -137,6 +146,12 @@ def prepare(
         take_weights(model, settings.init)
     for path in settings.freeze:
         model.freeze(path)
+    if not model.num_parameters(trainable_only=True):
+        raise OptionError(
+            "option freeze: nothing is left to train",
+            got=", ".join(settings.freeze),
+            expected="at least one layer that learns",
+        )
     predictor = Predictor(model, architecture, task)
     optimizer = optim.optimizer(
         settings.optimizer,
@@ -232,18 +247,24 @@ def _penalty(settings: Settings, model: nn.Module) -> Callable[[], Tensor] | Non
 def take_weights(model: nn.Module, source: str) -> list[str]:
     """Start from another model's weights; the paths that were taken are returned.
 
-    Those of equal path and shape are taken, so that a net for other classes keeps all
-    but its last layer. Statistics of the inputs are taken too.
+    Layers are taken whole, where every array has an equal path and shape, so that a
+    net for other classes keeps all but its last one. Statistics of the inputs are
+    taken too.
 
     Raises CheckpointError if nothing fits.
     """
     file = model_file(source)
     theirs, _ = read_tensors(file, kind="model")
     mine = model.state()
+    misfits = {
+        name.rpartition(".")[0]
+        for name, array in mine.items()
+        if name not in theirs or theirs[name].shape != array.shape
+    }
     fitting = {
         name: array
         for name, array in theirs.items()
-        if name in mine and mine[name].shape == array.shape
+        if name in mine and name.rpartition(".")[0] not in misfits
     }
     if not any(name in fitting for name, _ in model.named_parameters()):
         raise CheckpointError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from chainrule import data, nn
 from chainrule.core.graph import as_tensor, no_grad
-from chainrule.errors import CheckpointError, ShapeError
+from chainrule.errors import CheckpointError, DataError, ShapeError
 from chainrule.tasks.architecture import Architecture
 from chainrule.tasks.task import Task, make_task
 from chainrule.training.checkpoint import read_tensors, write_tensors
@@ -122,16 +122,24 @@ class Predictor:
 
         Args:
             picture: a file, or an array (h, w), (h, w, c) of 0 to 255, or the vector
-                that the model was trained on.
+                that the model was trained on. A model of arrays that were no pixels
+                takes such arrays only.
             crop: x, y, width, height of the part to look at, in pixels.
             top: how many classes to name.
+
+        Raises:
+            DataError: for what is no picture, or a picture where numbers are needed.
         """
         if isinstance(picture, (str, os.PathLike)):
             height, width, channels = self._picture_shape()
             inputs = data.read_picture(picture, (height, width), channels, crop=crop)
             return self.read(self.outputs(inputs[None])[0], os.fspath(picture), top)
-        inputs = np.asarray(picture)
-        if inputs.shape != self.architecture.input_shape or crop is not None:
+        inputs, shape = np.asarray(picture), self.architecture.input_shape
+        if (*inputs.shape, 1) == shape:  # a grey picture needs no axis of channels
+            inputs = inputs[..., None]
+        is_scaled = not self.architecture.takes_pixels or inputs.dtype == np.uint8
+        is_ready = inputs.shape == shape and (is_scaled or len(shape) == 1)
+        if not is_ready or crop is not None:
             height, width, channels = self._picture_shape()
             inputs = data.form_picture(inputs, (height, width), channels, crop)
         return self.read(self.outputs(inputs[None])[0], None, top)
@@ -143,6 +151,13 @@ class Predictor:
                 "predict: the model was trained on vectors, not on pictures",
                 got="a picture",
                 expected=f"{shape[0]} numbers",
+            )
+        if not self.architecture.takes_pixels:
+            raise DataError(
+                "predict: the model was trained on numbers, not on pixels",
+                got="a picture",
+                expected=f"an array of shape {shape}, scaled like the training data",
+                hint="train on uint8 pixels of 0 to 255 to predict pictures",
             )
         return shape[0], shape[1], shape[2]
 
@@ -173,9 +188,30 @@ class Predictor:
         self, dataset: data.Dataset, *, tta: int = 0, augment: str = ""
     ) -> dict[str, Any]:
         """Loss and scores on a data set, JSON-able."""
+        self._check_examples(dataset)
         outputs = self.dataset_outputs(dataset, tta=tta, augment=augment)
         scores = self.task.evaluate(outputs, dataset.targets)
         return {"task": self.task.name, **scores, "num_examples": len(dataset)}
+
+    def _check_examples(self, dataset: data.Dataset) -> None:
+        """Raise DataError where scores would mean nothing."""
+        if not len(dataset):
+            raise DataError(
+                f"{dataset.name}: nothing to evaluate",
+                got="0 examples",
+                expected="at least one",
+            )
+        names, own = dataset.class_names, self.task.names
+        # Classes without names, of which the last ones need not occur, are numbers.
+        numbers = tuple(map(str, range(len(own))))
+        if names in (None, own) or names == numbers[: len(names or ())]:
+            return
+        raise DataError(
+            f"{dataset.name}: other classes than those that the model has learned",
+            got=", ".join(names or ()),
+            expected=", ".join(own),
+            hint="were class folders renamed, added or removed since it was trained?",
+        )
 
     # The file.
 

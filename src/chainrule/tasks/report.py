@@ -114,7 +114,8 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
         templates=_templates(report),
         settings={k: v for k, v in report.settings.items() if v not in (None, "", ())},
     )
-    write_atomically(path, page)
+    # File names may hold bytes that are no text.
+    write_atomically(path, page.encode(errors="replace"))
 
 
 def score_name(name: str) -> str:

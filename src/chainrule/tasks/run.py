@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chainrule.errors import ChainruleError, CheckpointError, FileError, OptionError
+from chainrule.errors import (
+    ChainruleError,
+    CheckpointError,
+    FileError,
+    OptionError,
+    counted,
+)
 from chainrule.files import remove_leftovers, write_atomically
 from chainrule.tasks.job import Job, blas_threads, load_splits, prepare, resolve
 from chainrule.tasks.predictor import MODEL_FILE, load
@@ -96,14 +102,27 @@ def resume(
     settings = read_settings(path)
     if epochs is not None:
         settings = settings.replace(epochs=epochs)
-        _write_settings(path, settings)
     file = path / CHECKPOINT_FILE
     checkpoint = Checkpoint.load(file) if file.exists() else None
     if checkpoint is not None and epochs is not None:
+        done = checkpoint.progress["epoch"] - 1
+        if epochs < done:
+            raise OptionError(
+                f"{path} has trained for longer already",
+                got=counted(epochs, "epoch"),
+                expected=f"at least {done}",
+            )
         checkpoint.progress["reason"] = ""  # asked to go on, even past an early stop
+
+    def ready(job: Job) -> None:
+        if epochs is not None:  # not before the folder is known to be ours
+            _write_settings(path, settings)
+        if on_ready is not None:
+            on_ready(job)
+
     with blas_threads(settings):
         job = prepare(settings, load_splits(settings), listeners=listeners)
-        return _go(path, job, checkpoint, on_ready)
+        return _go(path, job, checkpoint, ready)
 
 
 def _go(
@@ -114,12 +133,12 @@ def _go(
 ) -> Run:
     """Train in a folder, from a checkpoint or from the start."""
     trainer = job.trainer
-    position = checkpoint.progress["log_position"] if checkpoint else None
+    if checkpoint is not None:  # first: one that does not fit must not cost the log
+        trainer.restore(checkpoint)
+    position = trainer.progress.log_position if checkpoint else None
     with closing(MetricsLog(folder / METRICS_FILE, position)) as log:
         remove_leftovers(folder)
         trainer.log, trainer.checkpoint = log, folder / CHECKPOINT_FILE
-        if checkpoint is not None:
-            trainer.restore(checkpoint)
         if on_ready is not None:
             on_ready(job)
         try:
@@ -215,7 +234,9 @@ def _make_folder(folder: Path, *, exist_ok: bool) -> None:
 
 
 def _write_settings(folder: Path, settings: Settings) -> None:
-    text = f"# {settings.command()}\n{settings.to_toml()}"
+    # A path may hold what would end a comment, or what TOML forbids in one.
+    command = "".join(c if c.isprintable() else "?" for c in settings.command())
+    text = f"# {command}\n{settings.to_toml()}"
     write_atomically(folder / SETTINGS_FILE, text)
 
 

@@ -9,8 +9,11 @@ import tomllib
 import types
 import typing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from chainrule.errors import CheckpointError, FileError, OptionError
 from chainrule.files import write_atomically
@@ -87,12 +90,15 @@ class Settings:
     checkpoint_every_s: float = 60.0
     blas_threads: int | None = None
 
+    def __post_init__(self) -> None:
+        for name, hint in _hints().items():
+            # Lists become tuples and whole numbers floats, as the option has it.
+            value = _check_value(name, getattr(self, name), hint)
+            object.__setattr__(self, name, value)
+        _check_ranges(self)
+
     def replace(self, **changes: Any) -> Settings:
         """These settings with some changed; raises OptionError for an unknown name."""
-        known = {f.name for f in dataclasses.fields(self)}
-        for name in changes:
-            if name not in known:
-                raise OptionError.unknown("option", name, known)
         return Settings.checked(dataclasses.asdict(self) | changes)
 
     @staticmethod
@@ -101,15 +107,11 @@ class Settings:
 
         Raises OptionError for an unknown name or a value of the wrong kind.
         """
-        hints = typing.get_type_hints(Settings)
-        checked = {}
-        for name, value in values.items():
-            if name not in hints:
-                raise OptionError.unknown("option", name, hints)
-            checked[name] = _check_value(name, value, hints[name])
-        settings = Settings(**checked)
-        _check_ranges(settings)
-        return settings
+        known = {f.name for f in dataclasses.fields(Settings)}
+        for name in values:
+            if name not in known:
+                raise OptionError.unknown("option", name, known)
+        return Settings(**values)
 
     @staticmethod
     def from_toml(path: str | os.PathLike[str]) -> Settings:
@@ -168,6 +170,11 @@ class Settings:
         return shlex.join(words)
 
 
+@cache
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(Settings)
+
+
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A TOML file's values; raises FileError or, if malformed, OptionError."""
     try:
@@ -197,6 +204,8 @@ def _toml_value(value: Any) -> str:
 
 def _check_value(name: str, value: Any, hint: Any) -> Any:
     """The value in the type that the option has."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and type(None) in options:
         return None
@@ -239,6 +248,16 @@ def _check_ranges(settings: Settings) -> None:
             raise OptionError(
                 f"option {name}: out of range", got=value, expected="0 ≤ value < 1"
             )
+    if settings.clip_norm == 0:
+        raise OptionError(
+            "option clip_norm: out of range", got=0, expected="a number above 0"
+        )
+    if settings.tta and not settings.augment:
+        raise OptionError(
+            "option tta: there is nothing to change the copies by",
+            got=f"tta {settings.tta} without augment",
+            expected="augment too, such as shift:2,flip",
+        )
     if settings.channels not in (None, 1, 3):
         raise OptionError(
             "option channels: out of range", got=settings.channels, expected="1 or 3"

@@ -50,7 +50,15 @@ class Checkpoint:
         for name, array in tensors.items():
             section, _, rest = name.partition("/")
             sections.setdefault(section, {})[rest] = array
-        return Checkpoint(sections, json.loads(metadata["progress"]))
+        try:
+            return Checkpoint(sections, json.loads(metadata["progress"]))
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} lacks how far training came",
+                got=error,
+                expected="the progress that chainrule writes beside the weights",
+                hint="it is damaged; use another copy",
+            ) from None
 
 
 def write_tensors(

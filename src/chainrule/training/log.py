@@ -103,6 +103,6 @@ def read_rows(
             row = json.loads(line)
         except json.JSONDecodeError:
             continue  # a run that is being written to, or was killed
-        if event is None or row.get("event") == event:
+        if isinstance(row, dict) and event in (None, row.get("event")):
             rows.append(row)
     return rows

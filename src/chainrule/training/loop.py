@@ -18,7 +18,7 @@ import numpy as np
 from chainrule.core.graph import Tensor, as_tensor
 from chainrule.core.rng import generator
 from chainrule.data import Batch, Loader
-from chainrule.errors import NonFiniteError, OptionError
+from chainrule.errors import CheckpointError, NonFiniteError, OptionError
 from chainrule.nn import Module
 from chainrule.optim import MovingAverage, Optimizer, Schedule, clip_by_norm
 from chainrule.training.checkpoint import Checkpoint
@@ -282,7 +282,9 @@ class Trainer:
         """The loss of a minibatch, times its share in the update, and the outputs."""
         inputs, targets = batch.inputs, as_tensor(batch.targets)
         if self.recipe.mixup:
-            rng = generator(self.recipe.seed, "mixup", self._batch_number())
+            # An epoch shows an example once, so its first one names a minibatch.
+            stream = f"mixup:{self.progress.epoch}"
+            rng = generator(self.recipe.seed, stream, int(batch.indices[0]))
             weight = float(rng.beta(self.recipe.mixup, self.recipe.mixup))
             partner = rng.permutation(len(inputs))
             own = inputs.astype(np.float32)
@@ -297,9 +299,6 @@ class Trainer:
         if self.recipe.penalty is not None:
             loss = loss + self.recipe.penalty()
         return (loss if share == 1 else loss * share), outputs
-
-    def _batch_number(self) -> int:
-        return self.progress.epoch * len(self.loader) + self.progress.batches_done
 
     def _epochs_done(self) -> float:
         """Epochs trained so far, with the fraction of the current one."""
@@ -402,13 +401,24 @@ class Trainer:
         Raises CheckpointError if its arrays do not fit the model or the optimizer.
         """
         progress = dict(checkpoint.progress)
-        self.schedule.load_state(progress.pop("schedule"))
-        self.model.load_state(checkpoint.sections["model"])
-        self.optimizer.load_state(checkpoint.sections["optimizer"])
+        sections = checkpoint.sections
+        try:
+            schedule = progress.pop("schedule")
+            model, optimizer = sections["model"], sections["optimizer"]
+            restored = Progress(**progress)
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(
+                "the checkpoint does not say where training stood",
+                got=error,
+                expected="what this version of chainrule writes",
+            ) from None
+        self.schedule.load_state(schedule)
+        self.model.load_state(model)
+        self.optimizer.load_state(optimizer)
         if self.average is not None:
             self.average.load_state(checkpoint.sections.get("average", {}))
         self.best = checkpoint.sections.get("best", {})
-        self.progress = Progress(**progress)
+        self.progress = restored
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from chainrule import tasks
 from chainrule.cli import main
@@ -248,6 +249,32 @@ def test_runs_are_listed_to_compare(command, as_json, run_folder):
     assert row.rstrip().endswith("finished")
     (found,) = as_json("runs", run_folder.parent)["runs"]
     assert found["run"] == "digits"
+
+
+@pytest.mark.parametrize("width", [120, 80, 60, 40])
+def test_a_narrow_screen_shows_the_runs_names_and_scores_whole(
+    command, run_folder, width, monkeypatch
+):
+    monkeypatch.setattr(
+        "chainrule.cli.display._console",
+        lambda: Console(width=width, highlight=False, markup=False),
+    )
+    _, out, _ = command("runs", run_folder.parent)
+    header, row = out.splitlines()[:2]
+    assert header.split()[0] == "run"
+    assert row.split()[0] == "digits"
+    assert row.split()[-1] == "finished"
+    assert row.count("%") == 2
+    assert ("mlp-16" in row) == (width >= 60)
+
+
+def test_a_run_that_cannot_be_read_is_listed_with_the_reason(command, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "settings.toml").write_text("format = 7")
+    code, out, _ = command("runs", tmp_path)
+    assert code == 0
+    assert "unreadable" in out
+    assert "settings.toml was written by a newer chainrule" in out
 
 
 def test_no_runs_yet_is_no_error(command, tmp_path, monkeypatch):

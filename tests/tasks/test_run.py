@@ -334,6 +334,29 @@ def test_names_that_are_no_text_reach_settings_and_report(finished_run, tmp_path
     assert tasks.evaluate_run(run.folder)["loss"] == run.results["loss"]
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "problem"),
+    [
+        ("settings.toml", "format = 7\n", "was written by a newer chainrule"),
+        ("settings.toml", "lr = -1\n", "settings.toml: option lr: out of range"),
+        ("results.json", "{", "Expecting property name"),
+        ("results.json", "[]", "object has no attribute"),
+        ("metrics.jsonl", '3\n{"event": "epoch"}\n', "is_best"),
+    ],
+)
+def test_a_run_that_cannot_be_read_does_not_hide_the_others(
+    finished_run, tmp_path, file, content, problem
+):
+    for name in ("good", "bad"):
+        shutil.copytree(finished_run.folder, tmp_path / name)
+    (tmp_path / "bad" / file).write_text(content)
+    rows = {row["run"]: row for row in tasks.list_runs(tmp_path)}
+    assert rows["good"]["problem"] is None
+    assert rows["good"]["finished"]
+    assert problem in rows["bad"]["problem"]
+    assert rows["bad"].keys() == rows["good"].keys()
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(CheckpointError) as error:
         tasks.resume(tmp_path)

@@ -230,29 +230,66 @@ def runs(rows: Sequence[Mapping[str, Any]], folder: Path, as_json: bool) -> None
     if not rows:
         _console().print(f"no runs in {folder}; chainrule train makes one")
         return
-    table = _table("run", "task", "data", "model")
-    for name in ("epochs", "best", "validation", "test", "parameters", "time"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+    console = _console()
+    cells = [_run_cells(row) for row in rows]
+    shown = list(cells[0])
+    table = _runs_table(shown, cells)
+    endless = console.options.update(max_width=1000)
+    for name in _EXPENDABLE:  # a narrow screen shows fewer columns, but whole ones
+        if console.measure(table, options=endless).maximum <= console.width:
+            break
+        shown.remove(name)
+        table = _runs_table(shown, cells)
+    console.print(table)
     for row in rows:
-        score = TASKS[row["task"]].monitor if row["task"] in TASKS else ""
-        count = row["num_parameters"]
-        table.add_row(
-            _plain(row["run"]),
-            _plain(row["task"]),
-            _plain(Path(row["data"]).name),
-            _plain(row["model"]),
-            str(row["epochs"]),
-            str(row["best_epoch"] or ""),
-            *(
-                score_text(score, row[part][score]) if score in row[part] else ""
-                for part in ("validation", "test")
-            ),
-            "" if count is None else f"{count:,}",
-            duration_text(row["time_s"]),
-            Text("finished", "green") if row["finished"] else Text("stopped", "yellow"),
+        if row["problem"]:
+            line = f"{row['run']} cannot be read: {row['problem']}"
+            _console().print(_plain(line), style="yellow", soft_wrap=True)
+
+
+_EXPENDABLE = ("parameters", "data", "task", "best", "time", "epochs", "model")
+
+
+def _runs_table(names: Sequence[str], cells: Sequence[Mapping[str, Text]]) -> Table:
+    table = _table()
+    for name in names:
+        is_text = name in ("run", "task", "data", "model", "state")
+        table.add_column(
+            name,
+            justify="left" if is_text else "right",
+            overflow="fold",
+            no_wrap=name != "run",
         )
-    _console().print(table)
+    for row in cells:
+        table.add_row(*(row[name] for name in names))
+    return table
+
+
+def _run_cells(row: Mapping[str, Any]) -> dict[str, Text]:
+    score = TASKS[row["task"]].monitor if row["task"] in TASKS else ""
+    validation, test = (
+        score_text(score, row[part][score]) if score in row[part] else ""
+        for part in ("validation", "test")
+    )
+    count = row["num_parameters"]
+    if row["problem"]:
+        state = Text("unreadable", "red")
+    else:
+        is_done = row["finished"]
+        state = Text("finished", "green") if is_done else Text("stopped", "yellow")
+    return {
+        "run": _plain(row["run"]),
+        "task": _plain(row["task"]),
+        "data": _plain(Path(row["data"]).name),
+        "model": _plain(row["model"]),
+        "epochs": Text(str(row["epochs"])),
+        "best": Text(str(row["best_epoch"] or "")),
+        "validation": Text(validation),
+        "test": Text(test),
+        "parameters": Text("" if count is None else f"{count:,}"),
+        "time": Text(duration_text(row["time_s"])),
+        "state": state,
+    }
 
 
 def datasets(sources: Sequence[Source], as_json: bool) -> None:

@@ -276,33 +276,51 @@ def evaluate_run(
 
 
 def list_runs(folder: str | os.PathLike[str] = "runs") -> list[dict[str, Any]]:
-    """What can be told of every run inside a folder, oldest first."""
+    """What can be told of every run inside a folder, oldest first.
+
+    ``problem`` says why nothing can be told of a run that is damaged or of a newer
+    chainrule; it is None for the others.
+    """
     root = Path(folder)
     files = sorted(root.glob(f"*/{SETTINGS_FILE}"), key=lambda f: f.stat().st_mtime)
     rows = []
     for file in files:
-        run = file.parent
-        settings = read_settings(run)
-        epochs = read_rows(run / METRICS_FILE, "epoch")
-        results = run / RESULTS_FILE
-        scores = json.loads(results.read_text()) if results.is_file() else {}
-        best = [e for e in epochs if e["is_best"]]
-        rows.append(
-            {
-                "run": run.name,
-                "task": settings.task,
-                "data": settings.data or "digits",
-                "model": "-".join([settings.model, *map(str, settings.hidden)]),
-                "epochs": len(epochs),
-                "best_epoch": best[-1]["epoch"] if best else None,
-                "validation": best[-1]["validation"] if best else {},
-                "test": {k: scores[k] for k in scores if k in _SCORES},
-                "num_parameters": scores.get("num_parameters"),
-                "time_s": epochs[-1]["time_s"] if epochs else 0.0,
-                "finished": scores.get("reason") in ("epochs", "early stopping"),
-            }
-        )
+        try:
+            rows.append(_row(file.parent))
+        # People and crashes change files; the other runs can be told of all the same.
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            problem = getattr(error, "what", None) or str(error) or repr(error)
+            rows.append({"run": file.parent.name, **_UNKNOWN, "problem": problem})
     return rows
+
+
+_UNKNOWN: dict[str, Any] = {
+    "task": "", "data": "", "model": "", "epochs": 0, "best_epoch": None,
+    "validation": {}, "test": {}, "num_parameters": None, "time_s": 0.0,
+    "finished": False,
+}  # fmt: skip
+
+
+def _row(run: Path) -> dict[str, Any]:
+    settings = read_settings(run)
+    epochs = read_rows(run / METRICS_FILE, "epoch")
+    results = run / RESULTS_FILE
+    scores = json.loads(results.read_text()) if results.is_file() else {}
+    best = [e for e in epochs if e["is_best"]]
+    return {
+        "run": run.name,
+        "task": settings.task,
+        "data": settings.data or "digits",
+        "model": "-".join([settings.model, *map(str, settings.hidden)]),
+        "epochs": len(epochs),
+        "best_epoch": best[-1]["epoch"] if best else None,
+        "validation": best[-1]["validation"] if best else {},
+        "test": {k: scores[k] for k in scores if k in _SCORES},
+        "num_parameters": scores.get("num_parameters"),
+        "time_s": epochs[-1]["time_s"] if epochs else 0.0,
+        "finished": scores.get("reason") in ("epochs", "early stopping"),
+        "problem": None,
+    }
 
 
 _SPLITS = ("test", "validation", "train")

@@ -131,7 +131,15 @@ class Settings:
                 expected=f"at most {FORMAT}",
                 hint="upgrade: pip install --upgrade chainrule",
             )
-        return Settings.checked(values)
+        try:
+            return Settings.checked(values)
+        except OptionError as error:
+            raise OptionError(
+                f"{path}: {error.what}",
+                got=error.got,
+                expected=error.expected,
+                hint=error.hint,
+            ) from None
 
     def to_toml(self) -> str:
         """The settings as a TOML file's text; options that are None are left out."""

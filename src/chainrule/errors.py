@@ -9,7 +9,6 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
-    "CaptureError",
     "ChainruleError",
     "CheckpointError",
     "DataError",
@@ -78,10 +77,6 @@ class IndexingError(ChainruleError, IndexError):
 
 class GradientError(ChainruleError, RuntimeError):
     """A derivative that does not exist or was asked for wrongly."""
-
-
-class CaptureError(ChainruleError, RuntimeError):
-    """Python looked at a value while the function was being captured."""
 
 
 class NonFiniteError(ChainruleError, ArithmeticError):

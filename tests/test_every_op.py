@@ -209,6 +209,8 @@ SAMPLES: dict[str, list[Sample]] = {
     ),
     "pad": samples(shape.Pad.make(((1, 2), (0, 3)), 0.5), spaced(2, 3), spaced(0, 1))
     + samples(shape.Pad.make((), 0.0), spaced()),
+    "positions": samples(indexing.Positions.make(0), spaced(3, 4), ints(2, below=9))
+    + samples(indexing.Positions.make(1), spaced(3, 0)),
     "power": samples(elementwise.Power.make(), *POSITIVE_PAIRS),
     "power_constant": samples(elementwise.PowerConstant.make(2), *ANY)
     + samples(elementwise.PowerConstant.make(0), *ANY)
@@ -247,7 +249,7 @@ SAMPLES: dict[str, list[Sample]] = {
 FUNCTION_OF = {"power_constant": "power", "index_add": "scatter_add"}
 
 # They choose their result's dtype themselves, whatever comes in.
-SETS_DTYPE = {"astype", "argmax", "argmin", "one_hot"}
+SETS_DTYPE = {"astype", "argmax", "argmin", "one_hot", "positions"}
 
 CASES = [
     pytest.param(s, id=f"{name}-{' '.join(str(list(a.shape)) for a in s.inputs)}-{i}")
@@ -428,6 +430,58 @@ def test_one_tensor_in_both_places_receives_both_gradients(name):
     (both,) = gradients(cr.sum(y * weights), [x])
     left, right = gradients(cr.sum(apply(op, p, q) * weights), [p, q])
     np.testing.assert_allclose(both.data, left.data + right.data, rtol=1e-13)
+
+
+# ----------------------------------------------------------------------- compiled
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("sample", CASES)
+def test_native_code_agrees_in_values_and_gradients(sample, dtype, agreement):
+    agreement.check(lambda *xs: apply(sample.op, *xs), sample.inputs, dtype)
+
+
+# Of zeros with different signs, NumPy's maximum is either, as it comes.
+OF_EITHER_SIGN = {"elu", "index_add", "maximum", "minimum", "relu"}
+# Sums of 1e30 and small numbers are what their order makes of them.
+IN_ANY_ORDER = {"cumsum", "matmul", "mean", "sum"}
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", [n for n in SAMPLES if n not in IN_ANY_ORDER])
+def test_native_code_agrees_at_extremes_to_the_sign_of_zero(name, dtype, agreement):
+    sample = SAMPLES[name][0]
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+
+    def f(*given):
+        xs = [x.detach() for x in given]
+        for x in xs:
+            x.requires_grad = x.dtype.kind == "f"
+        y = apply(sample.op, *xs)
+        dy = np.ones(y.shape, y.dtype)
+        return [y, *(gradients(y, floats(xs), [dy]) if y.requires_grad else [])]
+
+    compiled = cr.compile(f)
+    for _ in range(20):
+        tensors = [
+            cr.Tensor(rng.choice(SPECIAL, a.shape).astype(dtype))
+            if a.dtype.kind == "f"
+            else cr.Tensor(a)
+            for a in sample.inputs
+        ]
+        with np.errstate(all="ignore"):
+            eager = [t.data for t in f(*tensors)]
+        found = [t.data for t in compiled(*tensors)]
+        for y, e in zip(found, eager, strict=True):
+            if y.dtype.kind != "f":
+                np.testing.assert_array_equal(y, e)
+                continue
+            rtol = 1e-13 if dtype == "float64" else 4e-6
+            np.testing.assert_allclose(y, e, rtol=rtol, atol=2 * np.finfo(dtype).eps)
+            if name not in OF_EITHER_SIGN:
+                is_zero = (y == 0) & (e == 0)
+                np.testing.assert_array_equal(np.signbit(y[is_zero]),
+                                              np.signbit(e[is_zero]))  # fmt: skip
 
 
 # -------------------------------------------------------------------- elementwise

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "CaptureError",
     "ChainruleError",
     "CheckpointError",
     "DataError",
@@ -77,6 +78,10 @@ class IndexingError(ChainruleError, IndexError):
 
 class GradientError(ChainruleError, RuntimeError):
     """A derivative that does not exist or was asked for wrongly."""
+
+
+class CaptureError(ChainruleError, RuntimeError):
+    """A function that cannot be captured: it looks at values that are not there yet."""
 
 
 class NonFiniteError(ChainruleError, ArithmeticError):

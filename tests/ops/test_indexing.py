@@ -11,7 +11,9 @@ from hypothesis.extra.numpy import (
 )
 
 import chainrule as cr
+from chainrule.core.size import Batch, Size
 from chainrule.errors import DtypeError, IndexingError, OptionError, ShapeError
+from chainrule.ops.indexing import _sliced
 
 SHAPES = array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=4)
 
@@ -39,6 +41,43 @@ def test_slices_integers_and_new_axes(shape, data):
 @given(SHAPES, st.data())
 def test_integer_arrays(shape, data):
     check(numbered(shape), data.draw(integer_array_indices(shape)))
+
+
+@given(SHAPES, st.data())
+def test_arrays_among_integers_slices_and_new_axes(shape, data):
+    ends = data.draw(array_shapes(min_dims=0, max_dims=2, max_side=3))
+    parts = []
+    for size in shape:
+        place = st.integers(-size, size - 1)
+        kind = data.draw(st.sampled_from(["array", "integer", "slice", "new"]))
+        if kind == "new":
+            parts.append(None)
+        if kind == "array":
+            count = int(np.prod(ends))
+            flat = data.draw(st.lists(place, min_size=count, max_size=count))
+            parts.append(np.array(flat, np.int64).reshape(ends))
+        elif kind == "integer":
+            parts.append(data.draw(place))
+        else:
+            parts.append(data.draw(st.slices(size)))
+    check(numbered(shape), tuple(parts[: data.draw(st.integers(0, len(parts)))]))
+
+
+BOUNDS = st.none() | st.integers(-6, 6)
+
+
+@given(st.integers(0, 9), BOUNDS, BOUNDS, st.sampled_from([None, 1, 2, -1]))
+def test_a_slice_of_a_batch_has_its_length_wherever_the_guards_hold(
+    n, start, stop, step
+):
+    batch = Batch(n)
+    length = _sliced(Size(batch), start, stop, step)
+    batch.is_open = False
+    served = [m for m in range(12) if all(g.holds(m) for g in batch.guards.values())]
+    assert n in served
+    for m in served:
+        found = length.at(m) if isinstance(length, Size) else length
+        assert found == len(range(m)[start:stop:step])
 
 
 @given(SHAPES, st.data())

@@ -237,7 +237,8 @@ def _pushforward(run: _Run) -> Callable[[list[Tensor]], list[Tensor]]:
     second walk.
     """
     aliases = [t for group in run.inputs for t in group]
-    seeds = [Tensor(np.zeros_like(y.data), requires_grad=True) for y in run.outputs]
+    zeros = FUNCTIONS["zeros_like"]
+    seeds = [Tensor(zeros(y), requires_grad=True) for y in run.outputs]
     back = gradients(run.outputs, aliases, seeds, create_graph=True)
 
     def push(dxs: list[Tensor]) -> list[Tensor]:

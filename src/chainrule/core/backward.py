@@ -20,6 +20,7 @@ from chainrule.core.graph import (
     constant,
     enable_grad,
     function,
+    mode,
     no_grad,
 )
 from chainrule.errors import GradientError, ShapeError
@@ -135,7 +136,7 @@ def backward(y: Tensor, dy: Any = None, *, create_graph: bool = False) -> None:
     order = topological_order([y])
     seed = _seed(y, dy)
     found = reverse_walk([y], [seed], order, create_graph=create_graph)
-    held = {id(t.data) for t in (seed, *order)}
+    held = {id(t._array) for t in (seed, *order)}
     for leaf in order:
         if leaf.op is not None:
             break
@@ -144,9 +145,13 @@ def backward(y: Tensor, dy: Any = None, *, create_graph: bool = False) -> None:
             if leaf.grad is not None:
                 with enable_grad() if create_graph else no_grad():
                     g = leaf.grad + g
-            elif not create_graph and (g.data.base is not None or id(g.data) in held):
+            elif (
+                not create_graph
+                and mode.capturing is None
+                and (g.data.base is not None or id(g.data) in held)
+            ):
                 g = as_tensor(g.numpy())  # writing to it must not change others
-            held.add(id(g.data))
+            held.add(id(g._array))
             leaf.grad = g
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -15,12 +17,14 @@ from chainrule.core.graph import (
     Op,
     Parameter,
     Tensor,
+    apply,
     as_tensor,
     constant,
     mode,
     no_grad,
     record,
 )
+from chainrule.core.size import Batch, Size, at, at_capture
 from chainrule.core.spec import FLOAT32, Spec, is_float
 from chainrule.errors import GradientError, ShapeError
 
@@ -100,13 +104,23 @@ class Gate(Op):
             constant(t, like) if isinstance(t, (int, float)) else as_tensor(t)
             for t in inputs
         )
+        if mode.capturing is not None:
+            return apply(self, *tensors)
         with no_grad():
             gate, result = self._run(tensors)
         return record(gate, tensors, result)
 
     def spec(self, *inputs: Spec) -> Spec:
         """Shape and dtype of the value, found by running ``forward`` on ones."""
-        return Spec.of(self.compute(*(np.ones(s.shape, s.dtype) for s in inputs)))
+        symbols: list[Any] = [n for s in inputs for n in s.shape if isinstance(n, Size)]
+        with mode.paused():
+            if symbols:
+                at_size = partial(self._spec_at, inputs)
+                return _spec_for_all(symbols[0].batch, at_size)
+            return Spec.of(self.compute(*_ones(inputs)))
+
+    def _spec_at(self, inputs: Iterable[Spec], n: int) -> Spec:
+        return self.spec(*(Spec(at(tuple(s.shape), n), s.dtype) for s in inputs))
 
     def compute(self, *arrays: Any) -> Any:
         with no_grad():
@@ -114,11 +128,13 @@ class Gate(Op):
 
     def gradient(self, dy: Tensor, y: Tensor, *inputs: Tensor) -> Any:
         gate = self
+        if mode.capturing is not None and not mode.recording:
+            return self._captured_gradient(dy, *inputs)
         if mode.recording:
             # What a recorded forward keeps is itself a function of the inputs.
             gate, _ = self._run(inputs)
             self._check_differentiable(gate)
-        elif self._result is not y.data:  # a replay: what is kept is of another run
+        elif self._result is not y._array:  # a replay: what is kept is of another run
             with no_grad():
                 gate, _ = self._run(inputs)
         returned = gate.backward(dy)
@@ -150,8 +166,22 @@ class Gate(Op):
             )
         is_number = isinstance(value, (int, float)) and not isinstance(value, np.number)
         tensor = as_tensor(value, inputs[0].dtype if is_number and inputs else None)
-        gate._result = tensor.data
-        return gate, tensor.data
+        gate._result = tensor._array
+        return gate, tensor._array
+
+    def _captured_gradient(self, dy: Tensor, *inputs: Tensor) -> Any:
+        """One op for each input that has a gradient; which have, a trial tells."""
+        specs = [Spec(at_capture(t.shape), t.dtype) for t in inputs]
+        with mode.paused(), no_grad():
+            ones = tuple(map(as_tensor, _ones(specs)))
+            gate, value = self._run(ones)
+            trial = gate.gradient(
+                as_tensor(np.ones_like(value)), as_tensor(value), *ones
+            )
+        return tuple(
+            None if g is None else partial(apply, _GateGradient(self, i), dy, *inputs)
+            for i, g in enumerate(trial)
+        )
 
     def _check_differentiable(self, gate: Self) -> None:
         for name, kept in vars(gate).items():
@@ -187,6 +217,60 @@ class Gate(Op):
     def _input_names(self, count: int) -> list[str]:
         names = list(inspect.signature(self.forward).parameters)
         return names if len(names) == count else [f"input {i}" for i in range(count)]
+
+
+class _GateGradient(Op):
+    """What a gate's ``backward`` gives one input, as an op of a captured graph.
+
+    It runs ``forward`` again, for what that keeps is of one run.
+    """
+
+    name = "gate_gradient"
+    pattern = "what the gate says"
+
+    def __init__(self, gate: Gate, position: int) -> None:
+        self.gate = gate
+        self.position = position
+
+    def spec(self, *inputs: Spec) -> Spec:
+        return inputs[1 + self.position]
+
+    def compute(self, *arrays: Any) -> Any:
+        dy, *tensors = map(as_tensor, arrays)
+        x = tensors[self.position]
+        with no_grad():
+            gate, value = self.gate._run(tuple(tensors))
+            dx = gate.gradient(dy, as_tensor(value), *tensors)[self.position]
+            return FUNCTIONS["sum_to"](dx, x.shape)._array
+
+    def gradient(self, dy: Tensor, y: Tensor, *inputs: Tensor) -> Any:
+        raise AssertionError("a derivative to be differentiated runs backward itself")
+
+    def formula(self, *names: str) -> str:
+        given = ", ".join(names)
+        return f"{self.gate.name}.backward({given})[{self.position}]"
+
+
+def _ones(specs: Iterable[Spec]) -> list[Array]:
+    return [np.ones(s.shape, s.dtype) for s in specs]
+
+
+def _spec_for_all(batch: Batch, spec_at: Callable[[int], Spec]) -> Spec:
+    """A spec that is known for single batch sizes, for all of them if it can be."""
+    n = batch.value
+    first = spec_at(n)
+    try:
+        others = {m: spec_at(m) for m in (n + 1, 2 * n + 1)}
+    except Exception:  # the user's own code, which may fit this size alone
+        others = {}
+    if others and all(s.ndim == first.ndim for s in others.values()):
+        slopes = [b - a for a, b in zip(first.shape, others[n + 1].shape, strict=True)]
+        pairs = zip(first.shape, slopes, strict=True)
+        shape = tuple(a * Size(batch) + (size - a * n) for size, a in pairs)
+        if all(at(shape, m) == s.shape for m, s in others.items()):
+            return Spec(shape, first.dtype)
+    Size(batch).pinned()
+    return first
 
 
 def _stretches(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:

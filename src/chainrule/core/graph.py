@@ -7,13 +7,13 @@ Ops and tensors have files of their own; whoever builds graphs has all of it fro
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from contextlib import ContextDecorator
 from typing import Any
 
 import numpy as np
 
+from chainrule.core.mode import mode
 from chainrule.core.op import FUNCTIONS, OPS, Op, function, register
 from chainrule.core.tensor import (
     Buffer,
@@ -23,6 +23,7 @@ from chainrule.core.tensor import (
     as_tensor,
     assign,
     constant,
+    known_values,
     next_order,
     note_written,
     operands,
@@ -44,6 +45,7 @@ __all__ = [
     "constant",
     "enable_grad",
     "function",
+    "known_values",
     "mode",
     "no_grad",
     "note_written",
@@ -55,14 +57,6 @@ __all__ = [
 Array = np.ndarray[Any, Any]
 
 
-class _Mode(threading.local):
-    """What the current thread keeps of the ops it runs."""
-
-    recording: bool = True  # keep ops that a gradient can flow through
-    tracing: bool = False  # keep every op, for a Graph that is to be run again
-
-
-mode = _Mode()
 # glibc gives freed memory back to the system, and each step would get it anew page by
 # page, unless it has seen a large block come and go. This one is never touched.
 np.empty(31 << 20, np.uint8)
@@ -76,6 +70,8 @@ def apply(op: Op, *inputs: Tensor) -> Tensor:
 
     Raises what the op's ``spec`` raises, the first time that it meets such operands.
     """
+    if mode.capturing is not None:
+        return mode.capturing.apply(op, inputs)
     # Everything comes through here: one and two operands are written out for speed.
     arrays: Sequence[Array]
     key: Any
@@ -115,8 +111,8 @@ def record(op: Op, inputs: tuple[Tensor, ...], result: Any) -> Tensor:
     """The tensor of a result, remembering how it was made if a gradient may flow."""
     y: Tensor = _new(Tensor)
     # NumPy returns scalars, not arrays, from arithmetic on 0-d arrays.
-    y._array = result if type(result) is np.ndarray else np.asarray(result)
-    y.grad = None
+    y._array = result if type(result) is np.ndarray else _held(result)
+    y._grad = None
     y.name = None
     y.op = None
     y.inputs = ()
@@ -132,6 +128,11 @@ def record(op: Op, inputs: tuple[Tensor, ...], result: Any) -> Tensor:
             y.inputs = inputs
             y.order = next_order()
     return y
+
+
+def _held(result: Any) -> Any:
+    """A number as an array; a node, which stands for one, as it is."""
+    return np.asarray(result) if mode.capturing is None else result
 
 
 class _Recording(ContextDecorator):

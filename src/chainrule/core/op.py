@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transf
 
 import numpy as np
 
+from chainrule.core.mode import mode
+from chainrule.core.size import Number
 from chainrule.core.spec import Spec
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class Op(ABC):
     @classmethod
     def make(cls, *settings: Any) -> Self:
         """The op with these settings; equal settings share one object and its plans."""
+        if mode.capturing is not None and _has_symbol(settings):
+            return _made(cls, *settings)  # not kept: a size equals the plain number
         return _make(cls, *settings)
 
     def prepare(self) -> None:
@@ -72,8 +76,11 @@ class Op(ABC):
         """The op as text, with its operands' names."""
         return f"{self.name}({', '.join(names)})"
 
-    def plan(self, *arrays: Array) -> tuple[np.dtype[Any] | None, ...] | None:
+    def plan(self, *arrays: Any) -> tuple[np.dtype[Any] | None, ...] | None:
         """Check one combination of shapes and dtypes; the casts it needs, if any."""
+        for a in arrays:
+            if type(a) is not np.ndarray:
+                a.refuse()
         wanted = self.dtypes(*(a.dtype for a in arrays))
         self.spec(*(Spec(a.shape, d) for a, d in zip(arrays, wanted, strict=True)))
         casts = tuple(
@@ -82,11 +89,21 @@ class Op(ABC):
         return casts if any(c is not None for c in casts) else None
 
 
-@lru_cache(maxsize=4096, typed=True)
-def _make(cls: type[Op], *settings: Any) -> Any:
+def _made(cls: type[Op], *settings: Any) -> Any:
     op = cls(*settings)
     op.prepare()
     return op
+
+
+_make = lru_cache(maxsize=4096, typed=True)(_made)
+
+
+def _has_symbol(settings: tuple[Any, ...]) -> bool:
+    """Whether a setting depends on the batch size."""
+    return any(
+        isinstance(s, Number) or (isinstance(s, tuple) and _has_symbol(s))
+        for s in settings
+    )
 
 
 OpClass = TypeVar("OpClass", bound=type[Op])

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.core.size import Shape, Size
 from chainrule.errors import DtypeError, ShapeError
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Spec",
     "arithmetic_dtype",
     "as_dtype",
+    "as_sizes",
     "broadcast_shapes",
     "integers",
     "is_float",
@@ -155,6 +157,20 @@ def integers(name: str, given: Any) -> tuple[int, ...]:
         raise ShapeError(
             f"{name}: takes integers", got=given, expected="an integer, or several"
         ) from None
+
+
+def as_sizes(name: str, given: Any) -> tuple[int, ...]:
+    """The sizes of axes: ``integers`` that may depend on the batch size.
+
+    Raises ShapeError for anything else.
+    """
+    if isinstance(given, Size):
+        return Shape.of((given,))
+    if isinstance(given, (tuple, list)) and any(isinstance(n, Size) for n in given):
+        return Shape.of(
+            n if isinstance(n, Size) else integers(name, n)[0] for n in given
+        )
+    return integers(name, given)
 
 
 def normalize_axes(

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.core.mode import mode
 from chainrule.core.op import FUNCTIONS, Op
+from chainrule.core.size import Number
 from chainrule.core.spec import BOOL, FLOAT32, INT64, Spec, as_dtype, is_float
 from chainrule.errors import DtypeError, ShapeError
 
@@ -22,6 +24,7 @@ __all__ = [
     "as_tensor",
     "assign",
     "constant",
+    "known_values",
     "next_order",
     "note_written",
     "operands",
@@ -62,7 +65,7 @@ class Tensor:
     __slots__ = (
         "__weakref__",
         "_array",
-        "grad",
+        "_grad",
         "inputs",
         "name",
         "op",
@@ -73,8 +76,8 @@ class Tensor:
     __array_ufunc__ = None
 
     _array: Array
-    grad: Tensor | None
-    """∂L/∂this, summed over the backward passes since it was last set to None."""
+    """The values; while a function is captured, the node that stands for them."""
+    _grad: Tensor | None
     op: Op | None
     """The op that made it; None for leaves."""
     inputs: tuple[Tensor, ...]
@@ -98,7 +101,7 @@ class Tensor:
                 hint="x.astype('float32')",
             )
         self.requires_grad = requires_grad
-        self.grad = None
+        self._grad = None
         self.op = None
         self.inputs = ()
         self.order = 0
@@ -108,28 +111,61 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The values, as the NumPy array itself: writing there is not recorded."""
+        """The values, as the NumPy array itself: writing there is not recorded.
+
+        Raises CaptureError where there are none: while a function is captured.
+        """
+        if mode.capturing is not None or type(self._array) is not np.ndarray:
+            self._check_readable()
         return self._array
 
     @data.setter
     def data(self, value: Any) -> None:
+        if mode.capturing is not None:
+            mode.capturing.refuse_writing(self)
         array = value._array if isinstance(value, Tensor) else np.asarray(value)
-        if array.shape != self._array.shape:
-            raise ShapeError(
-                f"{self.name or 'tensor'}: new values have another shape",
-                got=Spec.of(array),
-                expected=self.spec,
-            )
-        if not np.can_cast(array.dtype, self._array.dtype, "same_kind"):
-            raise DtypeError(
-                f"{self.name or 'tensor'}: new values are of another kind",
-                got=Spec.of(array),
-                expected=self.spec,
-                hint="convert first, for example array.astype('float32')",
-            )
+        self.check_replaceable(Spec.of(array))
         # Into the existing storage: others may hold this very array.
         np.copyto(self._array, array, casting="same_kind")
         self.order = next_order()
+
+    def check_replaceable(self, new: Spec) -> None:
+        """Raise ShapeError or DtypeError unless new values of this spec fit."""
+        if new.shape != self._array.shape:
+            raise ShapeError(
+                f"{self.name or 'tensor'}: new values have another shape",
+                got=new,
+                expected=self.spec,
+            )
+        if not np.can_cast(new.dtype, self._array.dtype, "same_kind"):
+            raise DtypeError(
+                f"{self.name or 'tensor'}: new values are of another kind",
+                got=new,
+                expected=self.spec,
+                hint="convert first, for example array.astype('float32')",
+            )
+
+    def _check_readable(self) -> None:
+        """Raise CaptureError if the values are those of a later run."""
+        held: Any = self._array
+        if mode.capturing is not None:
+            mode.capturing.check_readable(self)
+        elif type(held) is not np.ndarray:
+            held.refuse()
+
+    @property
+    def grad(self) -> Tensor | None:
+        """∂L/∂this, summed over the backward passes since it was last set to None."""
+        if mode.capturing is not None:
+            return mode.capturing.gradient_of(self)
+        return self._grad
+
+    @grad.setter
+    def grad(self, dx: Tensor | None) -> None:
+        if mode.capturing is not None:
+            mode.capturing.set_gradient(self, dx)
+        else:
+            self._grad = dx
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -158,26 +194,29 @@ class Tensor:
 
     def numpy(self) -> Array:
         """A copy of the values as a NumPy array."""
-        return self._array.copy()
+        return self.data.copy()
 
     def item(self) -> float | int | bool:
         """The one value as a Python number; raises ShapeError if there are more."""
-        if self._array.size != 1:
+        array = self.data
+        if array.size != 1:
             raise ShapeError(
                 "item: more than one value",
                 got=self.spec,
                 expected="a tensor of one element",
                 hint="tolist(), or reduce with sum() or mean() first",
             )
-        value: float | int | bool = self._array.item()
+        value: float | int | bool = array.item()
         return value
 
     def tolist(self) -> Any:
         """The values as nested Python lists."""
-        return self._array.tolist()
+        return self.data.tolist()
 
     def detach(self) -> Tensor:
         """The same values, cut off from the graph."""
+        if mode.capturing is not None:
+            return mode.capturing.detached(self)
         return as_tensor(self._array)
 
     def backward(self, dy: Any = None, *, create_graph: bool = False) -> None:
@@ -196,9 +235,15 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False and dtype is not None and self._array.dtype != dtype:
             raise ValueError("a change of dtype needs a copy")
-        return np.array(self._array, dtype=dtype, copy=True if copy is None else copy)
+        return np.array(self.data, dtype=dtype, copy=True if copy is None else copy)
+
+    def __str__(self) -> str:
+        self._check_readable()
+        return repr(self)
 
     def __repr__(self) -> str:
+        if type(self._array) is not np.ndarray:  # debuggers ask for this
+            return f"{type(self).__name__}({self._array!r})"
         values = np.array2string(
             self._array, separator=", ", prefix="Tensor(", threshold=64, precision=6
         )
@@ -222,6 +267,8 @@ class Tensor:
         return self._array.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim and isinstance(self.shape[0], Number):
+            self._array.refuse()  # how many there are is not known yet
         return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
@@ -362,7 +409,13 @@ _STORABLE = frozenset(np.dtype(c) for c in "?bBhHiIlLqQfd")
 
 def _as_array(data: Any, dtype: Any = None) -> Array:
     if isinstance(data, Tensor):
+        if mode.capturing is not None and isinstance(data, Variable):
+            data = mode.capturing.detached(data)
         data = data._array
+        if type(data) is not np.ndarray:
+            return data if dtype is None else data.astype(as_dtype(dtype))
+    if isinstance(data, Number) and mode.capturing is not None:
+        return mode.capturing.number(data, dtype)._array
     if dtype is None and type(data) is np.ndarray and data.dtype in _STORABLE:
         return data
     is_array = isinstance(data, (np.ndarray, np.generic))
@@ -386,7 +439,7 @@ def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     t: Tensor = _new(Tensor)
     t._array = _as_array(data, dtype)
     t.requires_grad = False
-    t.grad = t.op = t.name = None
+    t._grad = t.op = t.name = None
     t.inputs = ()
     t.order = 0
     return t
@@ -410,20 +463,28 @@ def _constant(value: float, dtype: np.dtype[Any], is_negative_zero: bool) -> Ten
     return t
 
 
-def constant(value: float | int | bool | np.generic, like: np.dtype[Any]) -> Tensor:
+def constant(
+    value: float | int | bool | np.generic | Number, like: np.dtype[Any]
+) -> Tensor:
     """A Python or NumPy scalar in the dtype of the tensor that it meets.
 
     A fraction that meets integers makes float32.
     """
-    if like.kind != "f" and isinstance(value, (float, np.floating)):
+    plain = value.value if isinstance(value, Number) else value
+    if like.kind != "f" and isinstance(plain, (float, np.floating)):
         like = FLOAT32
     elif like == BOOL and not isinstance(value, (bool, np.bool_)):
         like = INT64
+    if isinstance(value, Number):
+        # Of a finished capture: the plain number that it was.
+        if mode.capturing is None:
+            return constant(value.pinned(), like)
+        return mode.capturing.number(value, like)
     # -0.0 and 0.0 are equal keys but different numbers.
     return _constant(value, like, value == 0 and math.copysign(1, value) < 0)
 
 
-_SCALARS = (int, float, np.integer, np.floating, np.bool_)
+_SCALARS = (int, float, np.integer, np.floating, np.bool_, Number)
 
 
 def operands(x: Any, y: Any) -> tuple[Tensor, Tensor]:
@@ -437,6 +498,13 @@ def operands(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     if isinstance(y, Tensor) and isinstance(x, _SCALARS):
         return constant(x, y._array.dtype), y
     return as_tensor(x), as_tensor(y)
+
+
+def known_values(t: Tensor) -> Array | None:
+    """The values, to check them; None where a capture will give them only later."""
+    if mode.capturing is not None and not mode.capturing.is_readable(t):
+        return None
+    return t.data
 
 
 # ---------------------------------------------------------------------- variables
@@ -493,7 +561,10 @@ def assign(variable: Variable, value: Any) -> None:
             expected="a Parameter or a Buffer",
             hint="make it one, for example Buffer(x)",
         )
-    variable.data = value
+    if mode.capturing is not None:
+        mode.capturing.assign(variable, value)
+    else:
+        variable.data = value
 
 
 def note_written(variables: Iterable[Variable]) -> None:

@@ -33,7 +33,7 @@ from chainrule.errors import (
     ShapeError,
 )
 
-__all__ = ["Graph", "Node", "input_names", "tracing"]
+__all__ = ["Graph", "Node", "input_names", "tracing", "unique_names"]
 
 _MAX_ROWS = 60  # of a printed graph; a deep one shows its two ends
 
@@ -204,7 +204,7 @@ class Graph:
         if title and outputs[0].op:
             own.setdefault(id(outputs[0]), title)
         found: dict[int, Node] = {}
-        for t, name in zip(tensors, _unique_names(tensors, own), strict=True):
+        for t, name in zip(tensors, unique_names(tensors, own), strict=True):
             kind = "op" if t.op else "input" if id(t) in given else "constant"
             if isinstance(t, Variable):
                 kind = "variable"
@@ -400,8 +400,11 @@ def _leaves(order: Sequence[Tensor]) -> list[Tensor]:
     return list(found.values())
 
 
-def _unique_names(tensors: Sequence[Tensor], own: dict[int, str]) -> Iterator[str]:
-    """A name for each tensor: its own, else the next of v1, v2 ... or c1, c2 ..."""
+def unique_names(tensors: Sequence[Any], own: dict[int, str]) -> Iterator[str]:
+    """A name for each tensor: its own, else the next of v1, v2 ... or c1, c2 ...
+
+    ``own`` holds those that have one, by id.
+    """
     reserved = set(own.values())
     values = (f"v{i}" for i in itertools.count(1) if f"v{i}" not in reserved)
     constants = (f"c{i}" for i in itertools.count(1) if f"c{i}" not in reserved)

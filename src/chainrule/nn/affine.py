@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from chainrule import ops
-from chainrule.core.graph import Tensor
+from chainrule.core.graph import Tensor, known_values
 from chainrule.errors import DtypeError, IndexingError, ShapeError
 from chainrule.nn.init import DrawnParameter, Initializer, Normal
 from chainrule.nn.module import Module, check_sizes
@@ -144,8 +144,10 @@ class Embedding(Module):
                 expected="int64",
                 hint="x.astype('int64')",
             )
-        positions = indices.data
-        if np.any(positions < 0) or np.any(positions >= self.num_embeddings):
+        positions = known_values(indices)
+        if positions is not None and (
+            np.any(positions < 0) or np.any(positions >= self.num_embeddings)
+        ):
             raise IndexingError(
                 "embedding: no such row in the table",
                 got=f"positions from {positions.min()} to {positions.max()}",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import ops
-from chainrule.core.graph import Tensor, as_tensor
+from chainrule.core.graph import Tensor, as_tensor, known_values
 from chainrule.core.spec import is_float
 from chainrule.errors import DtypeError, IndexingError, OptionError, ShapeError
 
@@ -49,20 +49,22 @@ def check_scores(name: str, scores: Any) -> Tensor:
 def check_labels(name: str, labels: Tensor, scores: Tensor) -> Tensor:
     """Class labels that belong to the scores: integers (n) from 0 to k - 1."""
     n, num_classes = scores.shape
-    array = labels.data
-    if array.dtype.kind not in "iu":
+    if labels.dtype.kind not in "iu":
         raise DtypeError(
             f"{name}: labels are not classes",
             got=labels.spec,
             expected=f"int64[{n}]",
             hint="labels.astype('int64')",
         )
-    if array.shape != (n,):
+    if labels.shape != (n,):
         raise ShapeError(
             f"{name}: one label for each row of scores",
             got=f"scores {scores.spec}, labels {labels.spec}",
             expected=f"labels of shape ({n},)",
         )
+    array = known_values(labels)
+    if array is None:
+        return labels
     # Read without a sign, negative labels are huge: one pass finds both kinds.
     if np.maximum.reduce(array.view(_UNSIGNED[array.itemsize])) >= num_classes:
         raise IndexingError(
@@ -86,11 +88,14 @@ def class_targets(name: str, labels: Tensor, scores: Tensor) -> Tensor:
             expected=f"labels of shape ({scores.shape[0]},), or {scores.shape}",
         )
     targets = labels.astype(scores.dtype)
-    sums = targets.data.sum(axis=1)
-    if not (targets.data.min() >= 0 and abs(sums - 1).max() <= _ROW_SUM_TOLERANCE):
+    values = known_values(targets)
+    if values is None:
+        return targets
+    sums = values.sum(axis=1)
+    if not (values.min() >= 0 and abs(sums - 1).max() <= _ROW_SUM_TOLERANCE):
         raise OptionError(
             f"{name}: a row of labels is no distribution",
-            got=f"entries from {targets.data.min():g}, sums from {sums.min():g} to "
+            got=f"entries from {values.min():g}, sums from {sums.min():g} to "
             f"{sums.max():g}",
             expected="entries of 0 or more that sum to 1",
             hint="several labels at once: sigmoid_cross_entropy",
@@ -107,10 +112,11 @@ def check_class_weights(name: str, weights: Any, scores: Tensor) -> Tensor:
             got=w.spec,
             expected=f"({scores.shape[1]},)",
         )
-    if not (w.data >= 0).all():
+    values = known_values(w)
+    if values is not None and not (values >= 0).all():
         raise OptionError(
             f"{name}: a class weight is negative",
-            got=f"smallest weight {w.data.min():g}",
+            got=f"smallest weight {values.min():g}",
             expected="weights of 0 or more",
         )
     return w

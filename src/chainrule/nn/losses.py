@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import ops
-from chainrule.core.graph import Tensor, apply, as_tensor
+from chainrule.core.graph import Tensor, apply, as_tensor, known_values, mode
 from chainrule.errors import OptionError, ShapeError
 from chainrule.nn.labels import (
     check_class_weights,
@@ -163,10 +163,11 @@ def sigmoid_cross_entropy(
     """
     name = "sigmoid_cross_entropy"
     s, y = check_pair(name, scores, targets)
-    if y.size and not (y.data.min() >= 0 and y.data.max() <= 1):
+    values = known_values(y)
+    if values is not None and not (values.min() >= 0 and values.max() <= 1):
         raise OptionError(
             f"{name}: a target is no probability",
-            got=f"targets from {y.data.min():g} to {y.data.max():g}",
+            got=f"targets from {values.min():g} to {values.max():g}",
             expected="0 to 1",
             hint="labels are 0 and 1 here, not -1 and 1",
         )
@@ -372,7 +373,9 @@ _ROWS_AND_COLUMNS = Index.make((("array",), ("array",)))
 
 def _pick(scores: Tensor, labels: Tensor) -> Tensor:
     """Every row's element at its label: one op, the labels having been checked."""
-    return apply(_ROWS_AND_COLUMNS, scores, _rows(labels.size), labels)
+    is_captured = mode.capturing is not None
+    rows = ops.positions(labels) if is_captured else _rows(labels.size)
+    return apply(_ROWS_AND_COLUMNS, scores, rows, labels)
 
 
 @lru_cache(maxsize=8)

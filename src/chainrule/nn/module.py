@@ -27,6 +27,7 @@ from chainrule.core.graph import (
     Variable,
     as_tensor,
     assign,
+    mode,
 )
 from chainrule.core.paths import matches
 from chainrule.core.rng import generator
@@ -71,8 +72,17 @@ class Module:
         ['slope', 'offset']
     """
 
-    training: bool = True
-    """Whether dropout and its like are active; ``train()`` and ``eval()`` set it."""
+    @property
+    def training(self) -> bool:
+        """Whether dropout and its like are active; ``train()``, ``eval()`` set it."""
+        training: bool = vars(self).get("training", True)
+        if mode.capturing is not None:
+            mode.capturing.note_training(self, training)
+        return training
+
+    @training.setter
+    def training(self, training: bool) -> None:
+        vars(self)["training"] = training
 
     def forward(self, *inputs: Any) -> Tensor:
         """The output for these inputs; every module defines its own."""

@@ -16,16 +16,19 @@ import numpy as np
 
 from chainrule.core import scalar
 from chainrule.core.graph import (
+    FUNCTIONS,
     Op,
     Tensor,
     apply,
     as_tensor,
     constant,
     function,
+    mode,
     operands,
     register,
 )
 from chainrule.core.scalar import Expr
+from chainrule.core.size import Number as SymbolicNumber
 from chainrule.core.spec import (
     BOOL,
     FLOAT32,
@@ -675,13 +678,15 @@ def power(x: Number, y: Number) -> Tensor:
         >>> cr.power(cr.Tensor([-2.0, 3.0]), 2)
         Tensor([4., 9.], dtype=float32)
     """
-    if isinstance(y, (int, float, np.generic)):
+    if isinstance(y, (int, float, np.generic, SymbolicNumber)):
         return apply(PowerConstant.make(_plain(y)), as_tensor(x))
     return apply(_POWER, *operands(x, y))
 
 
 def _plain(number: Any) -> int | float:
     """A Python int or float, which takes the dtype of the array that it meets."""
+    if isinstance(number, SymbolicNumber):
+        number = number.pinned()
     value = number.item() if isinstance(number, np.generic) else number
     return int(value) if isinstance(value, bool) else value
 
@@ -858,13 +863,20 @@ def astype(x: Number, dtype: Any) -> Tensor:
 @function
 def zeros_like(x: Number) -> Tensor:
     """Zeros of x's shape and dtype, cut off from the graph."""
-    return as_tensor(np.zeros_like(as_tensor(x).data))
+    return _filled(x, 0)
 
 
 @function
 def ones_like(x: Number) -> Tensor:
     """Ones of x's shape and dtype, cut off from the graph."""
-    return as_tensor(np.ones_like(as_tensor(x).data))
+    return _filled(x, 1)
+
+
+def _filled(x: Number, value: int) -> Tensor:
+    t = as_tensor(x)
+    if mode.capturing is None:
+        return as_tensor(np.full(t.shape, value, t.dtype))
+    return FUNCTIONS["broadcast_to"](as_tensor(np.array(value, t.dtype)), t.shape)
 
 
 __all__ += ["constant", "ones_like", "zeros_like"]

@@ -9,11 +9,35 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core.graph import Op, Tensor, apply, as_tensor, function, register
-from chainrule.core.spec import INT64, Spec, as_dtype, integers, normalize_axes
+from chainrule.core.graph import (
+    FUNCTIONS,
+    Op,
+    Tensor,
+    apply,
+    as_tensor,
+    function,
+    known_values,
+    register,
+)
+from chainrule.core.size import Size
+from chainrule.core.spec import (
+    INT64,
+    Spec,
+    as_dtype,
+    broadcast_shapes,
+    integers,
+    normalize_axes,
+)
 from chainrule.errors import DtypeError, IndexingError, OptionError, ShapeError
 
-__all__ = ["index", "one_hot", "scatter_add", "take", "take_along_axis"]
+__all__ = [
+    "index",
+    "one_hot",
+    "positions",
+    "scatter_add",
+    "take",
+    "take_along_axis",
+]
 
 Template = tuple[tuple[Any, ...], ...]
 """An index as hashable data, one entry for each part, arrays left out:
@@ -85,13 +109,11 @@ def _is_plain_integer(part: Any) -> bool:
     return isinstance(part, (int, np.integer)) and not isinstance(part, bool)
 
 
-def _slice_numbers(
-    x: Tensor, key: Sequence[Any], part: slice
-) -> tuple[int | None, int | None, int | None]:
-    """Start, stop and step as Python integers."""
+def _slice_numbers(x: Tensor, key: Sequence[Any], part: slice) -> tuple[Any, Any, Any]:
+    """Start, stop and step as Python integers, or as sizes of the batch."""
     try:
         start, stop, step = (
-            None if b is None else operator.index(b)
+            b if b is None or isinstance(b, Size) else operator.index(b)
             for b in (part.start, part.stop, part.step)
         )
     except (TypeError, DtypeError):
@@ -131,7 +153,7 @@ def _index_tensors(x: Tensor, axis: int, part: Any) -> list[Tensor]:
             )
         return [as_tensor(n) for n in np.nonzero(t.data)]
     if t is not None and t.size == 0:
-        t = as_tensor(t.data, INT64)
+        t = as_tensor(t, INT64)
     if t is None or t.dtype.kind not in "iu":
         raise IndexingError(
             "index: not an index",
@@ -139,12 +161,13 @@ def _index_tensors(x: Tensor, axis: int, part: Any) -> list[Tensor]:
             expected="integers, slices, None, ..., integer arrays or masks",
             hint="x.astype('int64')",
         )
-    _check_indices(x.spec, axis, t.data)
+    _check_indices(x.spec, axis, t)
     return [t]
 
 
-def _check_indices(x: Spec, axis: int, indices: Any) -> None:
-    if indices.size:
+def _check_indices(x: Spec, axis: int, t: Tensor) -> None:
+    indices = known_values(t)
+    if indices is not None and indices.size:
         _check_bounds(x, axis, int(indices.min()))
         _check_bounds(x, axis, int(indices.max()))
 
@@ -169,17 +192,53 @@ def _describe(parts: Sequence[Any]) -> str:
 def _indexed_shape(
     x: Spec, template: Template, arrays: Sequence[Spec]
 ) -> tuple[int, ...]:
-    """The shape of an index expression, found by NumPy on an array without memory."""
-    empty = np.broadcast_to(np.empty((), np.bool_), x.shape)
-    stand_ins = [np.broadcast_to(np.zeros((), INT64), a.shape) for a in arrays]
+    """The shape of an index expression, by NumPy's rules.
+
+    Where there are index arrays, single integers count among them. What they broadcast
+    to takes their place if they stand side by side, else it comes first.
+    """
     try:
-        return empty[_read_key(template, stand_ins)].shape
-    except IndexError:
+        picked = broadcast_shapes("index", *arrays) if arrays else ()
+    except ShapeError:
         raise ShapeError(
             "index: index arrays do not broadcast with one another",
             got=", ".join(map(str, arrays)),
             expected="equal sizes, or 1, on every axis counted from the right",
         ) from None
+    shape: list[int] = []
+    places: list[int] = []  # where in the template arrays and integers stand
+    start = axis = 0
+    for place, (kind, *values) in enumerate(template):
+        if kind == "new":
+            shape.append(1)
+        elif kind == "slice":
+            shape.append(_sliced(x.shape[axis], *values))
+        else:
+            start = start if places else len(shape)
+            places.append(place)
+        axis += kind != "new"
+    if places and places[-1] - places[0] >= len(places):
+        start = 0
+    shape[start:start] = picked
+    return (*shape, *x.shape[axis:])
+
+
+def _sliced(size: int, start: Any, stop: Any, step: int | None) -> int:
+    """How many of ``size`` elements a slice takes."""
+    if all(type(n) is int or n is None for n in (size, start, stop)):
+        return len(range(size)[start:stop:step])
+    if step not in (None, 1):
+        return len(range(size)[slice(start, stop, step)])  # for this size alone
+    low = 0 if start is None else _inside(size, start)
+    high = size if stop is None else _inside(size, stop)
+    return high - low if high > low else 0
+
+
+def _inside(size: int, bound: int) -> int:
+    """A slice's bound counted from the start, and not outside."""
+    if bound < 0:
+        bound = size + bound
+    return 0 if bound < 0 else size if bound > size else bound
 
 
 @register
@@ -266,6 +325,25 @@ class OneHot(Op):
         return (None,)
 
 
+@register
+@dataclass(frozen=True)
+class Positions(Op):
+    """The numbers of the slices along an axis, counted from 0."""
+
+    name = "positions"
+    pattern = "blocks: positions do not depend on the values"
+    axis: int
+
+    def spec(self, *inputs: Spec) -> Spec:
+        return Spec((inputs[0].shape[self.axis],), INT64)
+
+    def compute(self, *arrays: Any) -> Any:
+        return np.arange(arrays[0].shape[self.axis], dtype=INT64)
+
+    def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
+        return (None,)
+
+
 # --------------------------------------------------------------- public functions
 
 
@@ -305,8 +383,29 @@ def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Tensor:
             got=f"{t.spec} by {i.spec}",
             expected=f"indices of {t.ndim} axes",
         )
-    grid = np.ogrid[tuple(slice(n) for n in i.shape)]
-    return index(t, tuple(i if a == position else grid[a] for a in range(t.ndim)))
+    key = [i if a == position else _along(i, a) for a in range(t.ndim)]
+    return index(t, tuple(key))
+
+
+def _along(x: Tensor, axis: int) -> Tensor:
+    """The positions along one axis of x, as an array that broadcasts with x."""
+    shape = tuple(-1 if a == axis else 1 for a in range(x.ndim))
+    row: Tensor = FUNCTIONS["reshape"](positions(x, axis), shape)
+    return row
+
+
+@function
+def positions(x: Any, axis: int = 0) -> Tensor:
+    """0, 1 ... n - 1 for the n slices of x along an axis: int64.
+
+    Example:
+        >>> import chainrule as cr
+        >>> cr.positions(cr.Tensor([[5.0, 6.0], [7.0, 8.0]]))
+        Tensor([0, 1], dtype=int64)
+    """
+    t = as_tensor(x)
+    (a,) = normalize_axes("positions", axis, t.ndim)
+    return apply(Positions.make(a), t)
 
 
 @function
@@ -319,8 +418,9 @@ def scatter_add(x: Any, indices: Any, size: int, axis: int = 0) -> Tensor:
     """
     t, i = as_tensor(x), as_tensor(indices)
     (position,) = normalize_axes("scatter_add", axis, t.ndim - i.ndim + 1)
-    shape = (*t.shape[:position], int(size), *t.shape[position + i.ndim :])
-    _check_indices(Spec(shape, t.dtype), position, i.data)
+    length = size if isinstance(size, Size) else int(size)
+    shape = (*t.shape[:position], length, *t.shape[position + i.ndim :])
+    _check_indices(Spec(shape, t.dtype), position, i)
     whole = ("slice", None, None, None)
     template = tuple(("array",) if a == position else whole for a in range(len(shape)))
     return apply(IndexAdd.make(template, shape), t, i)
@@ -338,8 +438,9 @@ def one_hot(labels: Any, num_classes: int, dtype: Any = "float32") -> Tensor:
     (num_classes,) = integers("one_hot", num_classes)
     if num_classes < 1:
         raise OptionError("one_hot: no classes", got=num_classes, expected="at least 1")
-    if t.dtype.kind in "iu" and t.size:
-        low, high = int(t.data.min()), int(t.data.max())
+    labels = known_values(t)
+    if t.dtype.kind in "iu" and labels is not None and labels.size:
+        low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= num_classes:
             raise IndexingError(
                 "one_hot: a label is out of range",

@@ -20,6 +20,7 @@ from chainrule.core.graph import (
     register,
 )
 from chainrule.core.scalar import quietly
+from chainrule.core.size import square_root
 from chainrule.core.spec import (
     FLOAT32,
     INT64,
@@ -129,7 +130,7 @@ class Mean(Reduction):
         return total / x.dtype.type(count) if count else total * np.nan
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
-        share = self.spread(dy, x) / float(self.count(x.shape))
+        share = self.spread(dy, x) / self.count(x.shape)
         return (FUNCTIONS["broadcast_to"](share, x.shape),)
 
 
@@ -387,13 +388,13 @@ def std(
     t = as_tensor(x)
     deviation = t - mean(t, axis, keepdims=True)
     freedom = _degrees_of_freedom(t, axis, correction)
-    return norm(deviation, axis, keepdims=keepdims) / math.sqrt(freedom)
+    return norm(deviation, axis, keepdims=keepdims) / square_root(freedom)
 
 
-def _degrees_of_freedom(x: Tensor, axis: Axes, correction: int) -> float:
+def _degrees_of_freedom(x: Tensor, axis: Axes, correction: int) -> int:
     axes = normalize_axes("var", axis, x.ndim)
     count = math.prod(x.shape[a] for a in axes)
-    return float(count - correction) if count > correction else 0.0
+    return count - correction if count > correction else 0
 
 
 @function

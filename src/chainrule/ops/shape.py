@@ -6,15 +6,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from chainrule.core.graph import Op, Tensor, apply, as_tensor, function, register
+from chainrule.core.graph import (
+    Op,
+    Tensor,
+    apply,
+    as_tensor,
+    function,
+    mode,
+    register,
+)
 from chainrule.core.spec import (
     FLOAT32,
     Spec,
     arithmetic_dtype,
+    as_sizes,
     broadcast_shapes,
     integers,
     normalize_axes,
@@ -62,7 +72,7 @@ class Reshape(Op):
             rest = -math.prod(shape)
             guess = x.size // rest if rest else 0
             shape = tuple(guess if n == -1 else n for n in shape)
-        if min(shape, default=0) < 0 or math.prod(shape) != x.size:
+        if any(n < 0 for n in shape) or math.prod(shape) != x.size:
             raise ShapeError(
                 f"reshape: {x.size} elements do not fill shape {self.shape}",
                 got=x,
@@ -118,7 +128,7 @@ class BroadcastTo(Op):
     def spec(self, *inputs: Spec) -> Spec:
         (x,) = inputs
         wide = broadcast_shapes(self.name, x, Spec(self.shape, x.dtype))
-        if wide != self.shape or min(wide, default=0) < 0:
+        if wide != self.shape or any(n < 0 for n in wide):
             raise ShapeError(
                 f"broadcast_to: cannot stretch to {self.shape}",
                 got=x,
@@ -195,7 +205,7 @@ class Concatenate(Op):
         return np.concatenate(arrays, axis=self.axis)
 
     def gradient(self, dy: Tensor, y: Tensor, *inputs: Tensor) -> Any:
-        stops = np.cumsum([x.shape[self.axis] for x in inputs]).tolist()
+        stops = list(accumulate(x.shape[self.axis] for x in inputs))
         leading = (slice(None),) * self.axis
         return tuple(
             # Bound as defaults: a closure would see only the loop's last values.
@@ -268,7 +278,7 @@ def reshape(x: Any, shape: Sequence[int] | int) -> Tensor:
 
     Raises ShapeError if the numbers of elements differ.
     """
-    return apply(Reshape.make(integers("reshape", shape)), as_tensor(x))
+    return apply(Reshape.make(as_sizes("reshape", shape)), as_tensor(x))
 
 
 @function
@@ -327,14 +337,17 @@ def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
 @function
 def broadcast_to(x: Any, shape: Sequence[int] | int) -> Tensor:
     """x repeated along new axes and axes of size 1 until it has ``shape``."""
-    return apply(BroadcastTo.make(integers("broadcast_to", shape)), as_tensor(x))
+    return apply(BroadcastTo.make(as_sizes("broadcast_to", shape)), as_tensor(x))
 
 
 @function
 def sum_to(x: Any, shape: Sequence[int]) -> Tensor:
     """x summed over the axes along which ``shape`` was broadcast to x's shape."""
     t, wanted = as_tensor(x), tuple(shape)
-    axes = _stretched_axes(wanted, t.shape)
+    # A symbolic size equals the plain number: what is kept is not for it.
+    is_captured = mode.capturing is not None
+    stretched = _stretched_axes.__wrapped__ if is_captured else _stretched_axes
+    axes = stretched(wanted, t.shape)
     total = sum_(t, axes) if axes else t
     return total if total.shape == wanted else reshape(total, wanted)
 
@@ -399,14 +412,14 @@ def split(x: Any, sizes: Sequence[int], axis: int = 0) -> list[Tensor]:
     """
     t = as_tensor(x)
     (position,) = normalize_axes("split", axis, t.ndim)
-    sizes = integers("split", sizes)
-    if min(sizes, default=0) < 0 or sum(sizes) != t.shape[position]:
+    sizes = as_sizes("split", sizes)
+    if any(size < 0 for size in sizes) or sum(sizes) != t.shape[position]:
         raise ShapeError(
             "split: sizes do not add up",
             got=f"{list(sizes)} for axis {axis} of {t.spec}",
             expected=f"sizes of 0 or more that sum to {t.shape[position]}",
         )
-    stops = np.cumsum(sizes).tolist()
+    stops = list(accumulate(sizes))
     leading = (slice(None),) * position
     return [
         index(t, (*leading, slice(stop - size, stop)))
@@ -421,7 +434,7 @@ def tile(x: Any, repeats: Sequence[int] | int) -> Tensor:
     More numbers than axes make new axes on the left.
     """
     t = as_tensor(x)
-    repeats = integers("tile", repeats)
+    repeats = as_sizes("tile", repeats)
     count = max(len(repeats), t.ndim)
     repeats = (1,) * (count - len(repeats)) + repeats
     t = reshape(t, (1,) * (count - t.ndim) + t.shape)

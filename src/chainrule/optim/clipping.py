@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from chainrule.core.graph import Parameter, Tensor, as_tensor, no_grad
 from chainrule.core.spec import FLOAT64
 from chainrule.errors import OptionError
-from chainrule.ops import clip, matmul, maximum, reshape, sqrt
+from chainrule.ops import clip, maximum, sqrt, square
 
 __all__ = ["clip_by_norm", "clip_by_value", "global_norm"]
 
@@ -24,8 +24,7 @@ def global_norm(parameters: Iterable[Parameter]) -> Tensor:
         total = as_tensor(0.0, FLOAT64)
         for p in parameters:
             if p.grad is not None:
-                g = reshape(p.grad.astype(FLOAT64), (-1,))
-                total = total + matmul(g, g)
+                total = total + square(p.grad.astype(FLOAT64)).sum()
         return sqrt(total)
 
 

@@ -182,13 +182,16 @@ class Optimizer:
             ONE_MORE.run([self.num_steps])
             numbers: dict[Any, list[Any]] = {}
             for slot, dw in active:
-                key = (slot.program, slot.lr_scale, dw.data.dtype)
+                key = (slot.program, slot.lr_scale, dw.dtype)
                 if key not in numbers:
                     lr = self.lr if slot.lr_scale == 1 else self.lr * slot.lr_scale
                     given = {"lr": lr, "t": self.num_steps}
                     numbers[key] = slot.program.numbers(given, dw.dtype)
                 slot.program.run(slot.variables, [dw], numbers[key])
-            if not mode.tracing and int(self.num_steps.data) % _FLUSH_EVERY == 0:
+            if (
+                not mode.effects_are_ops
+                and int(self.num_steps.data) % _FLUSH_EVERY == 0
+            ):
                 for slot, _ in active:
                     _flush_tiny(slot.state.values())
 
@@ -221,7 +224,7 @@ class Optimizer:
 
 def _check_gradient(slot: _Slot, dw: Tensor) -> None:
     w = slot.parameter
-    if dw.data.shape != w.data.shape or dw.data.dtype != w.data.dtype:
+    if dw.shape != w.shape or dw.dtype != w.dtype:
         raise ShapeError(
             f"optimizer: the gradient of {slot.path} does not fit",
             got=dw.spec,

@@ -76,7 +76,7 @@ class Program:
 
     def numbers(self, given: Mapping[str, Tensor], dtype: Any) -> list[Any]:
         """What ``run`` takes as numbers, from 0-d tensors by name."""
-        if mode.tracing:
+        if mode.effects_are_ops:
             tensors = {name: t.astype(FLOAT64) for name, t in given.items()}
             for name, op in self._shared.items():
                 tensors[name] = apply(op, *[tensors[n] for n in op.arguments])
@@ -93,7 +93,7 @@ class Program:
         numbers: Sequence[Any] = (),
     ) -> None:
         """Carry the assignments out on variables, operands and numbers in order."""
-        if not mode.tracing:
+        if not mode.effects_are_ops:
             self._run(*[t._array for t in (*variables, *operands)], *numbers)
             note_written(variables)
             return

@@ -1,0 +1,39 @@
+"""What the current thread keeps of the ops it runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chainrule.core.capture import Capture
+
+__all__ = ["mode"]
+
+
+class _Mode(threading.local):
+    recording: bool = True
+    """Keep ops that a gradient can flow through."""
+    tracing: bool = False
+    """Keep every op, for a Graph that is to be run again."""
+    capturing: Capture | None = None
+    """Write ops down instead of running them."""
+
+    @property
+    def effects_are_ops(self) -> bool:
+        """Whether updates in place have to be ops and assignments instead."""
+        return self.capturing is not None or self.tracing
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A block in which ops are run, though a function is being captured."""
+        before, self.capturing = self.capturing, None
+        try:
+            yield
+        finally:
+            self.capturing = before
+
+
+mode = _Mode()

@@ -23,7 +23,16 @@ from chainrule.core.graph import (
 from chainrule.ops import *
 
 if TYPE_CHECKING:
-    from chainrule import autodiff, data, explanation, nn, optim, tasks, training
+    from chainrule import (
+        autodiff,
+        compiler,
+        data,
+        explanation,
+        nn,
+        optim,
+        tasks,
+        training,
+    )
     from chainrule.autodiff import (
         check_gradients,
         compare_derivatives,
@@ -40,6 +49,7 @@ if TYPE_CHECKING:
         value_and_grad,
         vjp,
     )
+    from chainrule.compiler import compile
     from chainrule.core.gate import Gate
     from chainrule.core.trace import Graph
     from chainrule.explanation import explain
@@ -49,6 +59,7 @@ if TYPE_CHECKING:
 # Loaded on first use: importing chainrule costs little more than importing NumPy.
 _MODULES = (
     "autodiff",
+    "compiler",
     "data",
     "explanation",
     "nn",
@@ -73,6 +84,7 @@ _FROM = {
         "value_and_grad",
         "vjp",
     ),
+    "compiler": ("compile",),
     "core.gate": ("Gate",),
     "core.trace": ("Graph",),
     "explanation": ("explain",),

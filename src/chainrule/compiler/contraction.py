@@ -1,0 +1,665 @@
+"""The contraction kernels: matrix products, with whatever follows them fused in.
+
+T[p, q] = Σ_k S[p, k] · V[k, q]
+
+S is the *scalar* operand, whose elements are broadcast, V the *vector* operand, whose
+elements lie next to each other along q (form ``"outer"``) or along k (form ``"dot"``,
+where S does too). A tile of T is summed in registers, put down in a small scratch, and
+handed vector by vector to the caller's epilogue, which is therefore emitted once,
+whatever the tile's height is. The scratch also lets the last tile of rows begin
+earlier than the rows still missing: what it computes twice is simply not handed out.
+
+Work is split into chunks by shape only, and every element of T is summed by one chunk
+in the order of k, so results do not depend on the number of threads.
+
+Source: K. Goto, R. van de Geijn, Anatomy of high-performance matrix multiplication,
+ACM TOMS 34 (2008), for tiles of outer products. We pack V only where it is large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from chainrule.compiler.emit import Function, Module, Value, element_of, vector
+from chainrule.compiler.host import Target
+
+__all__ = [
+    "Operands",
+    "Plan",
+    "emit_contraction",
+    "plan_contraction",
+    "transposable_rows",
+]
+
+Size = int | Value
+"""A count known when compiling, or a native i64."""
+
+# A chunk should last about 10 µs at 200 GFLOP/s; a product below half of that is one
+# chunk, as handing work to another thread takes about 1 µs.
+_CHUNK_FLOP = 2_000_000
+_SMALL_FLOP = 1_000_000
+_UNKNOWN = 128  # what an extent known only at run time is taken to be when planning
+
+# Rows of a large V are far apart, each on a page of its own, and those a power of two
+# apart displace each other in the caches. If V does not fit the second cache and its
+# columns are long, copying it panel by panel pays once four tiles of rows read a panel
+# (measured: 64×784·784×1024 takes 0.75 ms instead of 1.25; below these limits the copy
+# costs 10 %). A V that is read only once is waited for unless it is asked for earlier.
+_LARGE_BYTES = 1_400_000
+_LARGE_DEPTH = 700
+_PANEL_BYTES = 32 * 1024
+
+
+@dataclass(frozen=True)
+class Operands:
+    """Where one product's operands are: native values, emitted by the caller.
+
+    Strides are in elements.
+
+    Args:
+        scalars: the address of S[0, 0].
+        vectors: the address of V[0, 0].
+        row_stride: of S along p.
+        depth_stride: of S along k; 1 in the form "dot".
+        vector_stride: of V along k ("outer") or along q ("dot").
+    """
+
+    scalars: Value
+    vectors: Value
+    row_stride: Size
+    depth_stride: Size
+    vector_stride: Size
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a product is cut into tiles and chunks; ``plan_contraction`` makes it.
+
+    Args:
+        form: "outer" (V contiguous along q) or "dot" (S and V contiguous along k).
+        element: "float" or "double".
+        rows: P, or None if it is known at run time only.
+        columns: Q, likewise.
+        depth: K, likewise.
+        lanes: elements of one vector.
+        heights: of the tiles, falling; the later ones serve the last rows.
+        width: of a tile, in vectors.
+        rows_per_chunk: a multiple of ``heights[0]``.
+        columns_per_chunk: a multiple of ``tile_columns``.
+        block: with this many rows of V at a time, a chunk first copies a tile's
+            columns of V into one small piece of memory; 0 if it reads V in place.
+        ahead: whether a tile asks for the next tile's columns of V.
+        transposed: whether the epilogue gets columns of T instead of rows: T[:, q] as
+            one vector, with p = 0. For T of few rows, which a tile then holds whole.
+    """
+
+    form: Literal["outer", "dot"]
+    element: str
+    rows: int | None
+    columns: int | None
+    depth: int | None
+    lanes: int
+    heights: tuple[int, ...]
+    width: int
+    rows_per_chunk: int
+    columns_per_chunk: int
+    block: int = 0
+    ahead: bool = False
+    transposed: bool = False
+
+    @property
+    def tile_columns(self) -> int:
+        """The columns of T that one tile has."""
+        return self.width * self.lanes
+
+    def num_chunks(self, rows: int, columns: int, batches: int = 1) -> int:
+        """How many chunks ``batches`` products of this size are."""
+        row_blocks = -(-rows // self.rows_per_chunk)
+        column_blocks = -(-columns // self.columns_per_chunk)
+        return batches * row_blocks * column_blocks
+
+
+def plan_contraction(
+    target: Target,
+    form: Literal["outer", "dot"],
+    element: str,
+    rows: int | None,
+    columns: int | None,
+    depth: int | None,
+    *,
+    transposed: bool = False,
+) -> Plan:
+    """Choose tiles and chunks for a product of these extents (None: run time).
+
+    A transposed hand-out needs ``rows`` of at most one tile and one vector.
+    """
+    lanes = target.lanes(element)
+    if form == "dot":
+        width = 1
+        heights: tuple[int, ...] = (6 if target.num_registers >= 32 else 3,)
+    else:
+        width, height = _TILES[target.num_registers]
+        if columns is not None:
+            width = min(width, -(-columns // lanes))
+        if rows is None:
+            heights = tuple(h for h in (height, 8, 4, 1) if h <= height)
+        else:
+            heights = (_height(rows, height),)
+    tile = 2 * heights[0] * width * lanes * (depth or _UNKNOWN)
+    row_tiles = -(-(rows or _UNKNOWN) // heights[0])
+    column_tiles = -(-(columns or _UNKNOWN) // (width * lanes))
+    total = row_tiles * column_tiles
+    tiles = max(1, _CHUNK_FLOP // tile)
+    if total * tile <= _SMALL_FLOP:
+        tiles = max(tiles, total)
+    elif total // tiles < 4:
+        tiles = max(1, total // 4)
+    size = 8 if element == "double" else 4
+    large = (depth or _UNKNOWN) * (columns or _UNKNOWN) * size >= _LARGE_BYTES
+    large = large and form == "outer"
+    block = 0
+    if large and row_tiles >= 4 and depth is not None and depth >= _LARGE_DEPTH:
+        block = _PANEL_BYTES // (width * lanes * size)
+        tiles = max(tiles, min(row_tiles, 10))
+    if block:
+        rows_each = min(row_tiles, tiles)
+        columns_each = max(1, tiles // rows_each)
+    else:
+        columns_each = _even_share(column_tiles, tiles)
+        rows_each = max(1, tiles // columns_each)
+    if rows is not None:
+        rows_each = _even_share(row_tiles, rows_each)
+    return Plan(
+        form,
+        element,
+        rows,
+        columns,
+        depth,
+        lanes,
+        heights,
+        width,
+        rows_each * heights[0],
+        columns_each * width * lanes,
+        block,
+        ahead=large and row_tiles == 1,
+        transposed=transposed,
+    )
+
+
+def transposable_rows(target: Target, element: str) -> int:
+    """The most rows that a product with a transposed hand-out can have."""
+    _, height = _TILES[target.num_registers]
+    return min(height, target.lanes(element))
+
+
+# Width in vectors and height of the tile, by the number of vector registers.
+_TILES = {32: (2, 13), 16: (2, 6)}
+
+
+def _height(rows: int, most: int) -> int:
+    """The height up to ``most`` with which tiles cover the rows with least excess."""
+    if rows <= most:
+        return rows
+    fair = range(most, most * 2 // 3, -1)
+    return min(fair, key=lambda h: -(-rows // h) * (h + 1))
+
+
+def _even_share(count: int, most: int) -> int:
+    """How many of ``count`` things each part gets if none may have over ``most``."""
+    parts = -(-count // min(count, most))
+    return -(-count // parts)
+
+
+Extents = Callable[[Function], tuple[Size, Size, Size]]
+Epilogue = Callable[[Function, Value, Value, Value, Value | None, Any], None]
+Columns = Callable[[Function, Value, Value | None], Any]
+
+
+def emit_contraction(
+    module: Module,
+    name: str,
+    plan: Plan,
+    operands: Callable[[Function, Value], Operands],
+    epilogue: Epilogue,
+    *,
+    extents: Extents | None = None,
+    columns: Columns | None = None,
+    prepare: Callable[[Function, Value, Value], None] | None = None,
+) -> None:
+    """Add ``void @name(ptr ctx, i64 chunk)``, which computes one chunk of a plan.
+
+    The callables emit instructions into the function they are given, whose
+    ``parameters[0]`` is ctx.
+
+    Args:
+        operands: ``operands(function, batch)`` says where product number ``batch``
+            is; called once, before any loop.
+        epilogue: ``epilogue(function, sums, p, q, mask, extra)`` says what happens to
+            T[p, q : q + lanes]; with a mask, only its set lanes are results. It is
+            called twice if there are both whole and ragged vectors.
+        extents: ``extents(function)`` gives P, Q, K (those that the plan knows are
+            ignored); called first, and not needed where the plan knows all.
+        columns: ``columns(function, q, mask)`` emits what is the same for all rows of
+            a vector of columns, a bias for instance; the epilogue gets its result.
+        prepare: ``prepare(function, first, last)`` comes before ``operands`` and may
+            make the chunk's rows of S; chunks of all columns share no rows.
+    """
+    f = Function(module, name, [("ptr", "ctx"), ("i64", "chunk")])
+    sizes = extents(f) if extents else (0, 0, 0)
+    known = (plan.rows, plan.columns, plan.depth)
+    rows, width, depth = (
+        size if extent is None else extent
+        for extent, size in zip(known, sizes, strict=True)
+    )
+    row_blocks = _blocks(f, rows, plan.rows_per_chunk)
+    column_blocks = _blocks(f, width, plan.columns_per_chunk)
+    rest, row_block = _divide(f, f.parameters[1], row_blocks)
+    batch, column_block = _divide(f, rest, column_blocks)
+    first = f.binary("mul", row_block, _i64(plan.rows_per_chunk))
+    last = _least(f, f.binary("add", first, _i64(plan.rows_per_chunk)), rows)
+    if prepare:
+        prepare(f, first, last)
+    kernel = _Kernel(f, plan, operands(f, batch), depth, epilogue, columns)
+    left = f.binary("mul", column_block, _i64(plan.columns_per_chunk))
+    right = _least(f, f.binary("add", left, _i64(plan.columns_per_chunk)), width)
+    kernel.emit(first, last, left, right)
+    f.ret()
+    module.add(f)
+
+
+class _Part(NamedTuple):
+    """The operands of a tile for a range of k."""
+
+    scalars: Value
+    vectors: Value
+    vector_stride: Size
+    masks: Sequence[Value | None]
+    depth: Size
+
+
+class _Kernel:
+    """The tiles of one chunk."""
+
+    def __init__(
+        self,
+        f: Function,
+        plan: Plan,
+        operands: Operands,
+        depth: Size,
+        epilogue: Epilogue,
+        columns: Columns | None,
+    ) -> None:
+        self.f = f
+        self.plan = plan
+        self.at = operands
+        self.depth = depth
+        self.epilogue = epilogue
+        self.columns = columns
+        self.type = vector(plan.element, plan.lanes)
+        self.dots = min(_DOTS, plan.lanes)
+        self.tile_size = plan.heights[0] * plan.tile_columns
+        self.num_tiles = 1
+        if plan.block:
+            # The last rows may take a tile of every height.
+            self.num_tiles = plan.rows_per_chunk // plan.heights[0]
+            self.num_tiles += len(plan.heights) - 1
+            self.panel = self._memory(plan.block * plan.tile_columns)
+        self.scratch = self._memory(self.num_tiles * self.tile_size)
+        # Variables: LLVM makes registers of them.
+        self.tile = f.at_entry("ptr", "alloca ptr")
+        self.row = f.at_entry("ptr", "alloca i64")
+        self.start = f.at_entry("ptr", "alloca i64")
+
+    def _memory(self, count: int) -> Value:
+        """Memory of the kernel's own for so many elements."""
+        type = f"[{count} x {self.plan.element}]"
+        return self.f.at_entry("ptr", f"alloca {type}, align 64")
+
+    def emit(self, first: Value, last: Value, left: Value, right: Value) -> None:
+        """All tiles of rows ``first`` to ``last`` and columns ``left`` to ``right``."""
+        f, plan = self.f, self.plan
+        tile, lanes = plan.tile_columns, plan.lanes
+        self.last_row, self.last_column = last, right
+        whole: list[Value | None] = [None] * plan.width
+        if plan.columns is None:
+            rest = f.binary("urem", f.binary("sub", right, left), _i64(tile))
+            middle = f.binary("sub", right, rest)
+        else:
+            middle = _least(f, right, plan.columns - plan.columns % tile)
+        if plan.columns is None or plan.columns >= tile:
+            with f.loop(left, middle, tile) as loop:
+                self._strip(first, loop.index, whole, tile)
+        if plan.columns is None or plan.columns % tile:
+            with f.when(f.compare("icmp slt", middle, right)):
+                count: Size = f.binary("sub", right, middle)
+                if plan.columns is not None:
+                    count = plan.columns % tile
+                needed = -(-count // lanes) if isinstance(count, int) else plan.width
+                masks = [self._mask(count, j * lanes) for j in range(needed)]
+                self._strip(first, middle, masks, count)
+
+    def _mask(self, count: Size, offset: int) -> Value | None:
+        """Which lanes of the vector at this offset are among ``count`` columns."""
+        left = _minus(self.f, count, offset)
+        if isinstance(left, int) and left >= self.plan.lanes:
+            return None
+        return self.f.first_lanes(left, self.plan.lanes)
+
+    def _strip(
+        self, first: Value, q: Value, masks: Sequence[Value | None], count: Size
+    ) -> None:
+        """All rows of the chunk, for the ``count`` columns from q on."""
+        f, plan, at = self.f, self.plan, self.at
+        if not plan.block:
+            place = q if plan.form == "outer" else _i64(0)
+            v = f.at(at.vectors, place, plan.element)
+            part = _Part(at.scalars, v, at.vector_stride, masks, self.depth)
+            self._rows(first, q, part, masks, count)
+            return
+        with f.loop(0, self.num_tiles * self.tile_size, plan.lanes) as loop:
+            zero = Value(self.type, "zeroinitializer")
+            f.store(zero, f.at(self.scratch, loop.index, plan.element))
+        with f.loop(0, self.depth, plan.block) as loop:
+            k = loop.index
+            left = f.binary("sub", _value(self.depth), k)
+            rows = _least(f, left, plan.block)
+            s = f.at(at.scalars, _times(f, k, at.depth_stride), plan.element)
+            v = f.at(at.vectors, _times(f, k, at.vector_stride), plan.element)
+            self._pack(f.at(v, q, plan.element), rows, masks)
+            whole: list[Value | None] = [None] * len(masks)
+            part = _Part(s, self.panel, plan.tile_columns, whole, rows)
+            is_last = f.compare("icmp sle", left, _i64(plan.block))
+            self._rows(first, q, part, masks, count, is_last)
+
+    def _pack(self, v: Value, rows: Value, masks: Sequence[Value | None]) -> None:
+        """Copy these rows of V, one tile wide, into the panel."""
+        f, element, lanes = self.f, self.plan.element, self.plan.lanes
+        with f.loop(0, rows) as loop:
+            source = f.at(v, _times(f, loop.index, self.at.vector_stride), element)
+            place = f.binary("mul", loop.index, _i64(self.plan.tile_columns))
+            for j, mask in enumerate(masks):
+                x = self._load(f.at(source, j * lanes, element), mask)
+                target = f.at(self.panel, place, element)
+                f.store(x, f.at(target, j * lanes, element))
+
+    def _rows(
+        self,
+        first: Value,
+        q: Value,
+        part: _Part,
+        masks: Sequence[Value | None],
+        count: Size,
+        is_last: Value | None = None,
+    ) -> None:
+        """One part of k for all rows of the chunk; the last part's are the results."""
+        f = self.f
+        name = f.fresh("strip")
+        f.store(first, self.row)
+        f.store(self.scratch, self.tile)
+        f.jump(name)
+        f.label(name)
+        p = f.load(self.row, "i64")
+        tile = f.load(self.tile, "ptr")
+        f.branch(f.compare("icmp slt", p, self.last_row), f"{name}.rows", f"{name}.end")
+        f.label(f"{name}.rows")
+        heights = self.plan.heights
+        left = f.binary("sub", self.last_row, p)
+        for height, lower in zip(heights, (*heights[1:], 0), strict=True):
+            if lower:
+                # This height is for more rows than the lower one has. It may begin
+                # above them, and compute those again, but not above row 0.
+                some = f.compare("icmp sgt", left, _i64(lower))
+                fits = f.compare("icmp sge", self.last_row, _i64(height))
+                usable = f.binary("and", some, fits)
+                f.branch(usable, f"{name}.{height}", f"{name}.below{height}")
+                f.label(f"{name}.{height}")
+            if self.plan.form == "outer":
+                start = _least(f, p, _minus(f, self.last_row, height))
+                self._outer(tile, start, height, part)
+            else:
+                start = p
+                self._dot(start, q, height, count)
+            f.store(start, self.start)
+            f.store(
+                _least(f, f.binary("add", start, _i64(height)), self.last_row), self.row
+            )
+            f.jump(f"{name}.done")
+            if lower:
+                f.label(f"{name}.below{height}")
+        f.label(f"{name}.done")
+        if is_last is None:
+            self._hand_out(tile, p, q, masks, count)
+        else:
+            f.store(f.at(tile, self.tile_size, self.plan.element), self.tile)
+            with f.when(is_last):
+                self._hand_out(tile, p, q, masks, count)
+        f.jump(name)
+        f.label(f"{name}.end")
+
+    def _outer(self, tile: Value, p: Value, height: int, part: _Part) -> None:
+        """A tile of broadcast × vector products, from row p on."""
+        f, at, element = self.f, self.at, self.plan.element
+        width, lanes = len(part.masks), self.plan.lanes
+        s = f.at(part.scalars, _times(f, p, at.row_stride), element)
+        v = part.vectors
+        rows = [_times(f, i, at.row_stride) for i in range(height)]
+        places = [
+            f.at(tile, (i * self.plan.width + j) * lanes, element)
+            for i in range(height)
+            for j in range(width)
+        ]
+        if self.plan.block:
+            sums = [f.load(place, self.type) for place in places]
+        else:
+            sums = [Value(self.type, "zeroinitializer")] * (height * width)
+
+        def step(values: Sequence[Value]) -> list[Value]:
+            s, v, *sums = values
+            vectors = [
+                self._load(f.at(v, j * lanes, element), mask)
+                for j, mask in enumerate(part.masks)
+            ]
+            following = []
+            for i, row in enumerate(rows):
+                scalar = f.splat(f.load(f.at(s, row, element), element), lanes)
+                for x, y in zip(vectors, sums[i * width :], strict=False):
+                    following.append(f.fma(scalar, x, y))
+            if self.plan.ahead:
+                for j in range(width):
+                    next_tile = f.at(v, self.plan.tile_columns + j * lanes, element)
+                    f.prefetch(next_tile)
+            s = f.at(s, at.depth_stride, element)
+            return [s, f.at(v, part.vector_stride, element), *following]
+
+        values = [s, v, *sums]
+        depth, unroll = part.depth, 1
+        whole, odd = depth, 0
+        if isinstance(depth, int):
+            unroll = min(_UNROLL, depth)
+            odd = depth % unroll
+            whole = depth - odd
+        with f.loop(0, whole, unroll, values, nonempty=True) as loop:
+            values = loop.carried
+            for _ in range(unroll):
+                values = step(values)
+            loop.carry(values)
+        values = loop.results
+        for _ in range(odd):
+            values = step(values)
+        for total, place in zip(values[2:], places, strict=True):
+            f.store(total, place)
+
+    def _dot(self, p: Value, q: Value, height: int, count: Size) -> None:
+        """A tile of dot products: ``height`` rows times one vector of columns."""
+        f, at, plan = self.f, self.at, self.plan
+        element, lanes = plan.element, plan.lanes
+        last_row = _minus(f, self.last_row, 1)
+        scalars = []
+        for i in range(height):
+            row = _least(f, f.binary("add", p, _i64(i)), last_row)
+            scalars.append(f.at(at.scalars, _times(f, row, at.row_stride), element))
+        last_column = _minus(f, self.last_column, 1)
+        zero = Value(self.type, "zeroinitializer")
+        if isinstance(self.depth, int):
+            whole: Size = self.depth - self.depth % lanes
+        else:
+            whole = f.binary("and", self.depth, _i64(-lanes))
+        with f.loop(0, count, self.dots) as strip:
+            vectors = []
+            for j in range(self.dots):
+                column = f.binary("add", q, f.binary("add", strip.index, _i64(j)))
+                column = _least(f, column, last_column)
+                offset = _times(f, column, at.vector_stride)
+                vectors.append(f.at(at.vectors, offset, element))
+
+            def step(
+                k: Value, mask: Value | None, sums: Sequence[Value]
+            ) -> list[Value]:
+                xs = [self._load(f.at(v, k, element), mask) for v in vectors]
+                following = []
+                for i, pointer in enumerate(scalars):
+                    y = self._load(f.at(pointer, k, element), mask)
+                    for j, x in enumerate(xs):
+                        following.append(f.fma(x, y, sums[i * self.dots + j]))
+                return following
+
+            sums = [zero] * (height * self.dots)
+            if whole != 0:
+                some = isinstance(whole, int)
+                with f.loop(0, whole, lanes, sums, nonempty=some) as loop:
+                    loop.carry(step(loop.index, None, loop.carried))
+                sums = loop.results
+            left = _minus(f, self.depth, whole)
+            if left != 0:
+                sums = step(_value(whole), f.first_lanes(left, lanes), sums)
+            for i in range(height):
+                row_sums = self._sum_across(sums[i * self.dots : (i + 1) * self.dots])
+                place = f.at(self.scratch, i * lanes, element)
+                f.store(row_sums, f.at(place, strip.index, element))
+
+    def _sum_across(self, vectors: Sequence[Value]) -> Value:
+        """One short vector: the sum of each vector's lanes."""
+        f, lanes, found = self.f, self.plan.lanes, list(vectors)
+        # Interleave two vectors so that one addition halves both, until one is left.
+        step = 1
+        while len(found) > 1:
+            halves = []
+            for x, y in zip(found[::2], found[1::2], strict=True):
+                low = [i for i in range(lanes) if i // step % 2 == 0]
+                parts = []
+                for half in (0, step):
+                    order = []
+                    for g in range(0, len(low), step):
+                        mine = [i + half for i in low[g : g + step]]
+                        order += mine + [i + lanes for i in mine]
+                    parts.append(_shuffle(f, x, y, order))
+                halves.append(f.binary("fadd", *parts))
+            found, step = halves, step * 2
+        (total,) = found
+        while lanes > len(vectors):
+            lanes //= 2
+            low_half = _shuffle(f, total, total, list(range(lanes)))
+            high_half = _shuffle(f, total, total, list(range(lanes, 2 * lanes)))
+            total = f.binary("fadd", low_half, high_half)
+        return total
+
+    def _hand_out(
+        self,
+        tile: Value,
+        p: Value,
+        q: Value,
+        masks: Sequence[Value | None],
+        count: Size,
+    ) -> None:
+        """The rows of a tile from p on go to the epilogue."""
+        f, lanes = self.f, self.plan.lanes
+        if self.plan.transposed:
+            self._hand_out_columns(tile, q, count)
+            return
+        start = f.load(self.start, "i64")
+        after = f.load(self.row, "i64")
+        with f.loop(0, count, lanes) as strip:
+            column = f.binary("add", q, strip.index)
+            mask = None
+            if any(masks):
+                mask = f.first_lanes(_minus(f, count, strip.index), lanes)
+            extra = self.columns(f, column, mask) if self.columns else None
+            with f.loop(p, after) as rows:
+                row = f.binary("sub", rows.index, start)
+                place = f.binary("mul", row, _i64(self.plan.tile_columns))
+                place = f.binary("add", place, strip.index)
+                sums = f.load(f.at(tile, place, self.plan.element), self.type)
+                self.epilogue(f, sums, rows.index, column, mask, extra)
+
+    def _hand_out_columns(self, tile: Value, q: Value, count: Size) -> None:
+        """The columns of a tile that has all rows go to the epilogue."""
+        f, plan = self.f, self.plan
+        assert plan.rows is not None
+        mask = f.first_lanes(plan.rows, plan.lanes)
+        far = ", ".join(f"i64 {i * plan.tile_columns}" for i in range(plan.lanes))
+        offsets = Value(vector("i64", plan.lanes), f"<{far}>")
+        with f.loop(0, count) as strip:
+            first = f.at(tile, strip.index, plan.element)
+            places = f.value(
+                vector("ptr", plan.lanes),
+                f"getelementptr {plan.element}, {first}, {offsets}",
+            )
+            sums = f.gather(places, mask, self.type)
+            column = f.binary("add", q, strip.index)
+            self.epilogue(f, sums, _i64(0), column, mask, None)
+
+    def _load(self, pointer: Value, mask: Value | None) -> Value:
+        if mask is None:
+            return self.f.load(pointer, self.type)
+        return self.f.masked_load(pointer, mask, self.type)
+
+
+_UNROLL = 2  # steps of k in one round: counting takes ports that products need
+
+# Columns of one tile of dot products.
+_DOTS = 4
+
+
+def _i64(value: int) -> Value:
+    return Value("i64", str(value))
+
+
+def _value(x: Size) -> Value:
+    return _i64(x) if isinstance(x, int) else x
+
+
+def _times(f: Function, x: Size, y: Size) -> Size:
+    if isinstance(x, int) and isinstance(y, int):
+        return x * y
+    return f.binary("mul", _value(x), _value(y))
+
+
+def _minus(f: Function, x: Size, y: Size) -> Size:
+    if isinstance(x, int) and isinstance(y, int):
+        return x - y
+    return f.binary("sub", _value(x), _value(y))
+
+
+def _least(f: Function, x: Value, y: Size) -> Value:
+    return f.call("llvm.smin.i64", "i64", x, _value(y))
+
+
+def _blocks(f: Function, extent: Size, each: int) -> Size:
+    """How many blocks of ``each`` cover an extent."""
+    if isinstance(extent, int):
+        return -(-extent // each)
+    return f.binary("udiv", f.binary("add", extent, _i64(each - 1)), _i64(each))
+
+
+def _divide(f: Function, x: Value, by: Size) -> tuple[Value, Value]:
+    """Quotient and remainder."""
+    return f.binary("udiv", x, _value(by)), f.binary("urem", x, _value(by))
+
+
+def _shuffle(f: Function, x: Value, y: Value, order: Sequence[int]) -> Value:
+    """The lanes of x and y (numbered after those of x) in this order."""
+    listed = ", ".join(f"i32 {i}" for i in order)
+    type = vector(element_of(x.type), len(order))
+    return f.value(type, f"shufflevector {x}, {y}, <{len(order)} x i32> <{listed}>")

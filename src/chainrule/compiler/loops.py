@@ -1,0 +1,1022 @@
+"""Native code for loops: elementwise values, reductions, running sums, scattering.
+
+An ``Emitter`` writes one kernel. ``value`` evaluates any value at given positions: it
+finds it in registers, loads it, or computes it from its operands at the positions that
+they are read at. One position of a kernel may span a vector.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from chainrule.compiler.emit import (
+    Function,
+    Module,
+    Value,
+    element_of,
+    lanes_of,
+    vector,
+)
+from chainrule.compiler.emit import number as literal
+from chainrule.compiler.fusion import Kernel, places_use
+from chainrule.compiler.host import Target
+from chainrule.compiler.ir import (
+    Access,
+    Alias,
+    Dynamic,
+    Extent,
+    Index,
+    Leaf,
+    Map,
+    Node,
+    Place,
+    Reduce,
+    Scan,
+    Scatter,
+    Size,
+    at,
+    identity,
+    plus,
+    product,
+    row_major,
+    times,
+)
+from chainrule.compiler.vector_math import convert, native_table
+from chainrule.core import scalar
+
+__all__ = ["Chunks", "Emitter", "Position", "Slots", "emit_loops", "llvm_type"]
+
+_TYPES = {
+    "bool": "i1", "uint8": "i8", "int8": "i8", "uint16": "i16", "int16": "i16",
+    "int32": "i32", "uint32": "i32", "int64": "i64", "uint64": "i64",
+    "float32": "float", "float64": "double",
+}  # fmt: skip
+
+# Slots of the context before the buffers': see ``program``.
+SLOT_BATCH, SLOT_FAULT, FIRST_SLOT = 0, 3, 8
+
+_FLAT_CHUNK = 1 << 14
+"""Elements of one chunk of a walk along memory: a few microseconds."""
+_ROW_CHUNK = 1 << 11
+_SUM_BLOCK = 64
+"""Vectors that are summed one after another before they join a sum of sums."""
+
+
+def llvm_type(dtype: np.dtype[Any]) -> str:
+    """The type of an element in a register."""
+    return _TYPES[dtype.name]
+
+
+def memory_type(dtype: np.dtype[Any]) -> str:
+    """The type of an element in memory."""
+    return "i8" if dtype.name == "bool" else _TYPES[dtype.name]
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """How many chunks a kernel has: Π ceil(extent / each)."""
+
+    terms: tuple[tuple[Size, int], ...] = ()
+
+    def count(self, n: int) -> int:
+        """The number for one batch size."""
+        return math.prod(-(-at(extent, n) // each) for extent, each in self.terms)
+
+
+class Slots:
+    """Where in the context the address of each buffer stands."""
+
+    def __init__(self, storage: Callable[[Node], Node]) -> None:
+        self.storage = storage
+        self.buffers: dict[Node, int] = {}
+
+    def of(self, node: Node) -> int:
+        """The slot of what holds the node's values."""
+        return self.buffers.setdefault(
+            self.storage(node), FIRST_SLOT + len(self.buffers)
+        )
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where along an axis: ``base`` + ``step``·lane, or a vector of places."""
+
+    base: Value
+    step: int = 0
+    places: Value | None = None
+
+
+def _i64(value: int) -> Value:
+    return Value("i64", str(value))
+
+
+ZERO = Position(_i64(0))
+
+
+class Emitter:
+    """One kernel in the making: ``void name(ptr ctx, i64 chunk)``."""
+
+    def __init__(
+        self,
+        module: Module,
+        name: str,
+        target: Target,
+        slots: Slots,
+        kernel: Kernel,
+        stored: set[Node],
+        function: Function | None = None,
+    ) -> None:
+        self.f = function or Function(module, name, [("ptr", "ctx"), ("i64", "chunk")])
+        self.module = module
+        self.target = target
+        self.slots = slots
+        self.kernel = kernel
+        self.stored = stored
+        self.lanes = self._choose_lanes()
+        self.mask: Value | None = None
+        self._memo: list[dict[Any, Value]] = [{}]
+        self._entry: dict[Any, Value] = {}
+        self._sums: dict[Value, tuple[tuple[tuple[Value, int], ...], Size]] = {}
+        """What positions were made of: multiples of others, and a number."""
+        self.own = {*kernel.cores, *kernel.roots}
+
+    def _choose_lanes(self) -> int:
+        nodes = [*self.kernel.cores, *self.kernel.roots]
+        if any(isinstance(n, Reduce) and n.kind.startswith("arg") for n in nodes):
+            return 1
+        floats = {n.dtype.name for n in nodes if n.dtype.kind == "f"}
+        return self.target.lanes("double" if floats == {"float64"} else "float")
+
+    # What stands in the context.
+
+    def size(self, size: Size) -> Value:
+        """A size as a native number."""
+        if isinstance(size, int):
+            return _i64(size)
+        if size not in self._entry:
+            f = self.f
+            n = self._slot(SLOT_BATCH, "i64")
+            scaled = f.at_entry("i64", f"mul {n}, {size.per_batch}")
+            self._entry[size] = f.at_entry("i64", f"add {scaled}, {size.fixed}")
+        return self._entry[size]
+
+    def pointer(self, node: Node) -> Value:
+        """The address of a node's first element."""
+        return self._slot(self.slots.of(node), "ptr")
+
+    def _slot(self, slot: int, type: str) -> Value:
+        key = (slot, type)
+        if key not in self._entry:
+            f = self.f
+            place = f.at_entry("ptr", f"getelementptr i64, ptr %ctx, i64 {slot}")
+            self._entry[key] = f.at_entry(type, f"load {type}, {place}, align 8")
+        return self._entry[key]
+
+    # Scopes: what is computed in a block is known only there.
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """A block of its own."""
+        self._memo.append({})
+        yield
+        self._memo.pop()
+
+    @contextmanager
+    def masked(self, mask: Value | None) -> Iterator[None]:
+        """Only the lanes of a mask count."""
+        before, self.mask = self.mask, mask
+        yield
+        self.mask = before
+
+    def remember(self, node: Node, positions: Sequence[Position], value: Value) -> None:
+        """Keep a value in registers for the rest of this scope."""
+        self._memo[-1][_key(node, positions)] = value
+
+    # Values.
+
+    def value(self, node: Node, positions: Sequence[Position]) -> Value:
+        """An element, or a vector of elements, of a node."""
+        key = _key(node, positions)
+        for known in reversed(self._memo):
+            if key in known:
+                return known[key]
+        found = self._evaluate(node, positions)
+        self._memo[-1][key] = found
+        return found
+
+    def read(self, access: Access, positions: Sequence[Position]) -> Value:
+        """What an access finds where its reader stands at these positions."""
+        return self.value(access.node, [self._at(p, positions) for p in access.places])
+
+    def hoist(self, access: Access, outer: Sequence[Position], inner: int = 1) -> None:
+        """Compute, before a loop over inner axes, what does not depend on them."""
+        key = (access, inner, *(p.base.name for p in outer))
+        if key in self._memo[-1]:
+            return
+        self._memo[-1][key] = ZERO.base
+        known = len(outer)
+        if not any(
+            places_use(p, known + a) for p in access.places for a in range(inner)
+        ):
+            self.read(access, [*outer, *[ZERO] * inner])
+        elif isinstance(access.node, Map) and (
+            access.node not in self.stored or access.node in self.own
+        ):
+            for operand in access.node.operands:
+                self.hoist(operand.substitute(access.places), outer, inner)
+
+    def _evaluate(self, node: Node, positions: Sequence[Position]) -> Value:
+        is_own = node in self.own and isinstance(node, Map)
+        if isinstance(node, (Leaf, Alias)) or (node in self.stored and not is_own):
+            return self.load(node, positions)
+        if not isinstance(node, Map):
+            raise AssertionError(f"{node.name} is read before it is there")
+        if node.kind == "iota":
+            return self._lanes_of(positions[0] if positions else ZERO)
+        if node.kind == "dropout":
+            return self._dropout(node, positions)
+        if node.kind == "place":
+            size, wraps = node.setting
+            return self._place(node.accesses[0], size, positions, wraps=wraps)
+        values = [self.read(a, positions) for a in node.accesses]
+        lanes = max((lanes_of(v.type) for v in values), default=1)
+        values = [self.f.splat(v, lanes) if lanes_of(v.type) < lanes else v
+                  for v in values]  # fmt: skip
+        if node.kind == "cast":
+            source = node.accesses[0].node.dtype
+            return convert(self.f, values[0], source.name, node.dtype.name)
+        assert node.expression is not None
+        number_dtype = node.dtype
+        if node.dtype.name == "bool" and node.accesses:
+            number_dtype = node.accesses[0].node.dtype
+        type = vector(llvm_type(number_dtype), lanes)
+        is_unsigned = number_dtype.kind == "u"
+        table = native_table(self.f, number_dtype.name if is_unsigned else type)
+        symbols = {f"x{i}": v for i, v in enumerate(values)}
+        result = scalar.fold(
+            node.expression, table, symbols, lambda v: literal(type, v)
+        )
+        if node.expression.kind == "constant":
+            result = literal(llvm_type(node.dtype), node.expression.value)
+        return result
+
+    def _at(self, place: Place, positions: Sequence[Position]) -> Position:
+        """A place of the reader's, from where the reader stands."""
+        f = self.f
+        if isinstance(place, Dynamic):
+            return self._looked_up(place, positions)
+        if len(place.terms) == 1 and place.terms[0][1] == 1 and place.offset == 0:
+            return positions[place.terms[0][0]]
+        step, offset = 0, place.offset
+        many: dict[Value, int] = {}
+        for axis, coefficient in place.terms:
+            p = positions[axis]
+            step += p.step * coefficient
+            if p.places is not None:
+                raise AssertionError("an index of an index")
+            # In terms of what loops count, so that a flip of a flip is nothing at all.
+            parts, before = self._sums.get(p.base, (((p.base, 1),), 0))
+            offset = plus(offset, times(before, coefficient))
+            for part, count in parts:
+                many[part] = many.get(part, 0) + count * coefficient
+        terms = tuple((v, c) for v, c in many.items() if c and v != ZERO.base)
+        base: Value | None = None
+        if offset != 0 or not terms:
+            base = self.size(offset)
+        for value, coefficient in terms:
+            if coefficient != 1:
+                value = f.binary("mul", value, _i64(coefficient))
+            base = value if base is None else f.binary("add", base, value)
+        assert base is not None
+        self._sums.setdefault(base, (terms, offset))
+        return Position(base, step)
+
+    def _looked_up(self, place: Dynamic, positions: Sequence[Position]) -> Position:
+        f = self.f
+        index = self._place(place.access, place.size, positions)
+        lanes = lanes_of(index.type)
+        last = f.splat(self.size(place.size), lanes)
+        last = f.binary("sub", last, literal(index.type, 1))
+        index = f.intrinsic("umin", index, last)
+        if lanes == 1:
+            return Position(index)
+        return Position(_i64(0), 0, index)
+
+    def _place(
+        self,
+        access: Access,
+        extent: Size,
+        positions: Sequence[Position],
+        *,
+        wraps: bool = True,
+    ) -> Value:
+        """An index read from memory, checked; a negative one counts from the end."""
+        f = self.f
+        source = access.node.dtype
+        index = convert(f, self.read(access, positions), source.name, "int64")
+        size = f.splat(self.size(extent), lanes_of(index.type))
+        if source.kind == "i" and wraps:
+            wrapped = f.binary("add", index, size)
+            is_negative = f.compare("icmp slt", index, literal(index.type, 0))
+            index = f.select(is_negative, wrapped, index)
+        self._check(f.compare("icmp uge", index, size))
+        return index
+
+    def _check(self, is_bad: Value) -> None:
+        """Set the fault flag where an index is out of range."""
+        f = self.f
+        lanes = lanes_of(is_bad.type)
+        if lanes > 1:
+            if self.mask is not None:
+                is_bad = f.binary("and", is_bad, self.mask)
+            bits = f.cast("bitcast", is_bad, f"i{lanes}")
+            is_bad = f.compare("icmp ne", bits, Value(bits.type, "0"))
+        with f.when(is_bad):
+            slot = f.at(Value("ptr", "%ctx"), SLOT_FAULT, "i64")
+            f.store(_i64(1), slot)
+
+    def _lanes_of(self, position: Position) -> Value:
+        """A position as a number, or as a vector of numbers."""
+        if position.places is not None:
+            return position.places
+        if not position.step:
+            return position.base
+        f = self.f
+        base = f.splat(position.base, self.lanes)
+        if self.lanes == 1:
+            return base
+        steps = ", ".join(f"i64 {i * position.step}" for i in range(self.lanes))
+        return f.binary("add", base, Value(base.type, f"<{steps}>"))
+
+    def _dropout(self, node: Map, positions: Sequence[Position]) -> Value:
+        """0 or the scale, by a random word that depends on the place alone."""
+        f = self.f
+        threshold, scale = node.setting
+        flat = self._lanes_of(self._address(node, positions))
+        key0, key1, step = (self.read(a, ()) for a in node.accesses)
+        key0 = f.cast("zext", key0, "i64") if key0.type != "i64" else key0
+        key1 = f.cast("zext", key1, "i64") if key1.type != "i64" else key1
+        if step.type != "i64":
+            step = f.cast("sext", step, "i64")
+        words = philox(f, flat, step, key0, key1)
+        limit = literal(words.type, threshold)
+        kept = f.compare("icmp uge", words, limit)
+        type = vector(llvm_type(node.dtype), lanes_of(words.type))
+        return f.select(kept, literal(type, scale), literal(type, 0.0))
+
+    # Memory.
+
+    def _address(self, node: Node, positions: Sequence[Position]) -> Position:
+        """How many elements after its first a node's element lies."""
+        f = self.f
+        base: Value | None = None
+        step: int = 0
+        places: Value | None = None
+
+        def join(total: Value | None, term: Value) -> Value:
+            return term if total is None else f.binary("add", total, term)
+
+        for position, stride in zip(positions, row_major(node.shape), strict=True):
+            if position.places is not None:
+                many = f.splat(self.size(stride), lanes_of(position.places.type))
+                places = join(places, f.binary("mul", position.places, many))
+                continue
+            if position.step:
+                if isinstance(stride, Extent):
+                    lanes = self._lanes_of(position)
+                    many = f.splat(self.size(stride), lanes_of(lanes.type))
+                    places = join(places, f.binary("mul", lanes, many))
+                    continue
+                step += position.step * stride
+            if position.base.name != "0":
+                scaled = position.base
+                if stride != 1:
+                    scaled = f.binary("mul", scaled, self.size(stride))
+                base = join(base, scaled)
+        if places is None:
+            return Position(base or _i64(0), step)
+        if base is not None:
+            places = f.binary("add", places, f.splat(base, lanes_of(places.type)))
+        if step:
+            places = f.binary("add", places, self._lanes_of(Position(_i64(0), step)))
+        return Position(_i64(0), 0, places)
+
+    def load(self, node: Node, positions: Sequence[Position]) -> Value:
+        """A node's element from memory."""
+        f = self.f
+        pointer = self.pointer(node)
+        address = self._address(node, positions)
+        element = memory_type(node.dtype)
+        lanes = self.lanes
+        if address.places is not None or (address.step not in (0, 1) and lanes > 1):
+            where = self._lanes_of(address)
+            pointers = f.value(
+                vector("ptr", lanes_of(where.type)),
+                f"getelementptr {element}, {pointer}, {where}",
+            )
+            type = vector(element, lanes_of(where.type))
+            found = f.gather(pointers, self.mask, type)
+        elif address.step and lanes > 1:
+            place = f.at(pointer, address.base, element)
+            type = vector(element, lanes)
+            if self.mask is None:
+                found = f.load(place, type)
+            else:
+                found = f.masked_load(place, self.mask, type)
+        else:
+            found = f.load(f.at(pointer, address.base, element), element)
+        if node.dtype.name == "bool":
+            return f.compare("icmp ne", found, literal(found.type, 0))
+        return found
+
+    def store(self, node: Node, positions: Sequence[Position], value: Value) -> None:
+        """Write a node's element to memory."""
+        f = self.f
+        pointer = self.pointer(node)
+        element = memory_type(node.dtype)
+        address = self._address(node, positions)
+        is_vector = bool(address.step) or address.places is not None
+        lanes = self.lanes if is_vector else 1
+        if lanes_of(value.type) < lanes:
+            value = f.splat(value, lanes)
+        if node.dtype.name == "bool":
+            value = f.cast("zext", value, vector("i8", lanes))
+        if lanes == 1:
+            f.store(value, f.at(pointer, address.base, element))
+        elif address.places is None and address.step == 1:
+            place = f.at(pointer, address.base, element)
+            if self.mask is None:
+                f.store(value, place)
+            else:
+                f.masked_store(value, place, self.mask)
+        else:
+            where = self._lanes_of(address)
+            pointers = f.value(
+                vector("ptr", lanes), f"getelementptr {element}, {pointer}, {where}"
+            )
+            f.scatter(value, pointers, self.mask)
+
+    def store_all(
+        self, roots: Sequence[Node], positions: Callable[[Node], Sequence[Position]]
+    ) -> None:
+        """Compute all of some values, then write them: none is read after that."""
+        values = [self.value(r, positions(r)) for r in roots]
+        for root, value in zip(roots, values, strict=True):
+            self.store(root, positions(root), value)
+
+    # Loops.
+
+    def least(self, x: Value, y: Value) -> Value:
+        """The smaller of two sizes."""
+        return self.f.call("llvm.smin.i64", "i64", x, y)
+
+    def decode(self, row: Value, shape: Sequence[Size]) -> list[Position]:
+        """The positions of which a row-major walk makes number ``row``."""
+        f = self.f
+        if not shape:
+            return []
+        found: list[Position] = []
+        for size in reversed(shape[1:]):
+            extent = self.size(size)
+            found.append(Position(f.binary("urem", row, extent)))
+            row = f.binary("udiv", row, extent)
+        return [Position(row), *reversed(found)]
+
+    def along(self, begin: Value, end: Value, body: Callable[[Position], None]) -> None:
+        """Vectors from ``begin`` to ``end``: whole ones, then what is left over."""
+        f = self.f
+        if self.lanes == 1:
+            with f.loop(begin, end) as loop, self.scope():
+                body(Position(loop.index, 1))
+            return
+        count = f.binary("sub", end, begin)
+        rest = f.binary("and", count, _i64(self.lanes - 1))
+        whole = f.binary("sub", end, rest)
+        with f.loop(begin, whole, self.lanes) as loop, self.scope():
+            body(Position(loop.index, 1))
+        with f.when(f.compare("icmp sgt", rest, _i64(0))):
+            mask = f.first_lanes(rest, self.lanes)
+            with self.masked(mask), self.scope():
+                body(Position(whole, 1))
+
+
+def _key(node: Node, positions: Sequence[Position]) -> Any:
+    return (node, *((p.base.name, p.step, p.places) for p in positions))
+
+
+def emit_loops(
+    module: Module,
+    kernel: Kernel,
+    target: Target,
+    slots: Slots,
+    stored: set[Node],
+) -> Chunks:
+    """Add the kernel's function to the module; how many chunks it has."""
+    emitter = Emitter(module, f"cr_{kernel.name}", target, slots, kernel, stored)
+    writer = {
+        "map": _emit_map,
+        "rows": _emit_rows,
+        "columns": _emit_columns,
+        "scan": _emit_scan,
+        "scatter": _emit_scatter,
+    }[kernel.kind]
+    chunks = writer(emitter)
+    emitter.f.ret()
+    module.add(emitter.f)
+    return chunks
+
+
+# -------------------------------------------------------------------- elementwise
+
+
+def _emit_map(e: Emitter) -> Chunks:
+    f, shape = e.f, e.kernel.shape
+    chunk = f.parameters[1]
+    if not shape:
+        e.store_all(e.kernel.roots, lambda r: ())
+        return Chunks()
+    if len(shape) == 1 or _is_flat(e, e.kernel.roots, len(shape), 0):
+        total = product(shape)
+        begin = f.binary("mul", chunk, _i64(_FLAT_CHUNK))
+        end = e.least(f.binary("add", begin, _i64(_FLAT_CHUNK)), e.size(total))
+        leading = [ZERO] * (len(shape) - 1)
+        for root in e.kernel.roots:
+            for access in root.operands:
+                e.hoist(access, (), len(shape))
+
+        def body(position: Position) -> None:
+            e.store_all(e.kernel.roots, lambda r: [*leading, position])
+
+        e.along(begin, end, body)
+        return Chunks(((total, _FLAT_CHUNK),))
+    rows, inner = product(shape[:-1]), shape[-1]
+    each = max(1, _FLAT_CHUNK // max(inner if isinstance(inner, int) else 256, 1))
+    first = f.binary("mul", chunk, _i64(each))
+    last = e.least(f.binary("add", first, _i64(each)), e.size(rows))
+    with f.loop(first, last) as loop, e.scope():
+        outer = e.decode(loop.index, shape[:-1])
+        for root in e.kernel.roots:
+            for access in root.operands:
+                e.hoist(access, outer)
+
+        def along_row(position: Position) -> None:
+            e.store_all(e.kernel.roots, lambda r: [*outer, position])
+
+        e.along(_i64(0), e.size(inner), along_row)
+    return Chunks(((rows, each),))
+
+
+def _is_flat(e: Emitter, roots: Sequence[Node], ndim: int, outer: int) -> bool:
+    """Whether axes from ``outer`` on can be walked as one, along memory.
+
+    They can where everything read along them is read at the reader's own position.
+    """
+    whole = identity(ndim)
+
+    @cache
+    def is_fine(access: Access, shape: tuple[Size, ...]) -> bool:
+        node = access.node
+        if any(isinstance(p, Dynamic) for p in access.places):
+            return False
+        if all(
+            isinstance(p, Index) and all(a < outer for a, _ in p.terms)
+            for p in access.places
+        ):
+            return (
+                not isinstance(node, Map)
+                or node in e.stored
+                or outer > 0
+                or (not node.shape)
+            )
+        if access.places != whole or node.shape != shape:
+            return False
+        if isinstance(node, Map) and (node not in e.stored or node in e.own):
+            if node.kind == "iota":
+                return False
+            return all(is_fine(a, shape) for a in node.accesses)
+        return True
+
+    def start(node: Node) -> bool:
+        if isinstance(node, Reduce):
+            return is_fine(node.access, (*node.shape, *node.extents))
+        assert isinstance(node, Map)
+        return all(is_fine(a, node.shape) for a in node.accesses)
+
+    return all(start(r) for r in roots)
+
+
+# --------------------------------------------------------------------- reductions
+
+_IDENTITY = {"add": 0.0, "maximum": -np.inf, "minimum": np.inf}
+
+
+def _neutral(kind: str, dtype: np.dtype[Any], type: str) -> Value:
+    if dtype.kind == "f" or kind == "add":
+        return literal(type, _IDENTITY[kind])
+    if dtype.name == "bool":
+        return literal(type, kind == "minimum")
+    limits = np.iinfo(dtype)
+    return literal(type, limits.min if kind == "maximum" else limits.max)
+
+
+def _combine(e: Emitter, kind: str, x: Value, y: Value, dtype: np.dtype[Any]) -> Value:
+    if dtype.name == "bool":
+        return e.f.binary("or" if kind == "maximum" else "and", x, y)
+    if dtype.kind == "u" and kind != "add":
+        return e.f.intrinsic("umax" if kind == "maximum" else "umin", x, y)
+    table = native_table(e.f, x.type)
+    return table[kind](x, y)
+
+
+def _across(e: Emitter, kind: str, x: Value, dtype: np.dtype[Any]) -> Value:
+    """All lanes of a vector folded into one, by halves."""
+    f = e.f
+    lanes = lanes_of(x.type)
+    element = element_of(x.type)
+    while lanes > 1:
+        half = lanes // 2
+        low = ", ".join(f"i32 {i}" for i in range(half))
+        high = ", ".join(f"i32 {i + half}" for i in range(half))
+        wide, type = x.type, vector(element, half)
+        if half == 1:
+            a = f.value(element, f"extractelement {x}, i32 0")
+            b = f.value(element, f"extractelement {x}, i32 1")
+        else:
+            pick = f"shufflevector {x}, {wide} poison, <{half} x i32>"
+            a = f.value(type, f"{pick} <{low}>")
+            b = f.value(type, f"{pick} <{high}>")
+        x = _combine(e, kind, a, b, dtype)
+        lanes = half
+    return x
+
+
+def _levels(e: Emitter) -> tuple[list[list[Reduce]], dict[Node, int]]:
+    """Reductions in the order in which they need one another; each root's level."""
+    level: dict[Node, int] = {}
+
+    @cache
+    def needed(access: Access) -> int:
+        node = access.node
+        if node in level and isinstance(node, Reduce):
+            return level[node]
+        if not isinstance(node, Map) or (node in e.stored and node not in e.own):
+            return 0
+        inner = [needed(a) for a in node.accesses]
+        inner += [needed(p.access) for p in access.places if isinstance(p, Dynamic)]
+        return max(inner, default=0)
+
+    stages: list[list[Reduce]] = []
+    for core in e.kernel.cores:
+        assert isinstance(core, Reduce)
+        level[core] = needed(core.access) + 1
+        while len(stages) < level[core]:
+            stages.append([])
+        stages[level[core] - 1].append(core)
+    roots: dict[Node, int] = {}
+    for root in e.kernel.roots:
+        if isinstance(root, Reduce):
+            roots[root] = level[root]
+        else:
+            roots[root] = max((needed(a) for a in root.operands), default=0)
+    return stages, roots
+
+
+def _emit_rows(e: Emitter) -> Chunks:
+    f, kernel = e.f, e.kernel
+    rows, inner = product(kernel.shape), kernel.inner
+    stages, level = _levels(e)
+    ndim = len(kernel.shape) + len(inner)
+    outer_ndim = len(kernel.shape)
+    full = [
+        r for r in kernel.roots if len(r.shape) == ndim and not isinstance(r, Reduce)
+    ]
+    row_roots = [r for r in kernel.roots if r not in full]
+    if len(inner) > 1 and _is_flat(e, [*kernel.cores, *full], ndim, outer_ndim):
+        walk: list[Size] = [product(inner)]
+        padding = [ZERO] * (len(inner) - 1)
+    else:
+        walk, padding = list(inner), []
+    work = product(walk)
+    each = max(1, _ROW_CHUNK // max(work if isinstance(work, int) else 256, 16))
+    first = f.binary("mul", f.parameters[1], _i64(each))
+    last = e.least(f.binary("add", first, _i64(each)), e.size(rows))
+    is_short = len(walk) == 1 and isinstance(walk[0], int) and 0 < walk[0] <= e.lanes
+
+    with f.loop(first, last) as loop, e.scope():
+        outer = e.decode(loop.index, kernel.shape)
+        for stage in range(len(stages) + 1):
+            cores = stages[stage] if stage < len(stages) else []
+            now = [r for r in full if level[r] == stage]
+            if is_short:
+                _short_row(e, outer, padding, cores, now, int(walk[0]))  # type: ignore
+            elif cores or now:
+                _row_stage(e, outer, padding, walk, cores, now)
+        _store_rows(e, row_roots, outer)
+    return Chunks(((rows, each),))
+
+
+def _store_rows(e: Emitter, roots: Sequence[Node], outer: list[Position]) -> None:
+    with e.masked(None):
+        e.store_all(roots, lambda r: outer)
+
+
+def _short_row(
+    e: Emitter,
+    outer: list[Position],
+    padding: list[Position],
+    cores: Sequence[Reduce],
+    roots: Sequence[Node],
+    count: int,
+) -> None:
+    """A row that one vector holds: everything stays in registers."""
+    f = e.f
+    position = Position(_i64(0), 1 if e.lanes > 1 else 0)
+    if e.lanes == 1 and count > 1:
+        _row_stage(e, outer, padding, [count], cores, roots)
+        return
+    mask = f.first_lanes(count, e.lanes) if count < e.lanes else None
+    where = [*outer, *padding, position]
+    with e.masked(mask):
+        for core in cores:
+            x = e.read(core.access, where)
+            x = f.splat(x, e.lanes) if lanes_of(x.type) < e.lanes else x
+            if mask is not None:
+                neutral = _neutral(core.kind, core.dtype, x.type)
+                x = f.select(mask, x, neutral)
+            e.remember(core, outer, _across(e, core.kind, x, core.dtype))
+        e.store_all(roots, lambda r: where)
+
+
+def _row_stage(
+    e: Emitter,
+    outer: list[Position],
+    padding: list[Position],
+    walk: Sequence[Size],
+    cores: Sequence[Reduce],
+    roots: Sequence[Node],
+) -> None:
+    """One pass over a row: some reductions, and some values to store."""
+    f = e.f
+    if cores and cores[0].kind.startswith("arg"):
+        for core in cores:
+            _arg_extremum(e, outer, walk, core)
+        if roots:
+            _row_stage(e, outer, padding, walk, [], roots)
+        return
+    for node in (*cores, *roots):
+        for access in node.operands:
+            e.hoist(access, outer, len(padding) + len(walk))
+    types = [vector(llvm_type(c.dtype), e.lanes) for c in cores]
+    start = [_neutral(c.kind, c.dtype, t) for c, t in zip(cores, types, strict=True)]
+
+    def step(where: list[Position], totals: Sequence[Value]) -> list[Value]:
+        following = []
+        with e.scope():
+            for core, total in zip(cores, totals, strict=True):
+                x = e.read(core.access, where)
+                x = f.splat(x, e.lanes) if lanes_of(x.type) < e.lanes else x
+                if e.mask is not None:
+                    x = f.select(e.mask, x, _neutral(core.kind, core.dtype, x.type))
+                following.append(_combine(e, core.kind, total, x, core.dtype))
+            e.store_all(roots, lambda r: where)
+        return following
+
+    def nest(
+        sizes: Sequence[Size], prefix: list[Position], totals: list[Value]
+    ) -> list[Value]:
+        if len(sizes) > 1:
+            with f.loop(0, e.size(sizes[0]), carried=totals) as loop:
+                p = Position(loop.index)
+                loop.carry(nest(sizes[1:], [*prefix, p], loop.carried))
+            return loop.results
+        return _blocked(e, sizes[0], totals, cores, start,
+                        lambda p, t: step([*prefix, p], t))  # fmt: skip
+
+    totals = nest(walk, [*outer, *padding], start)
+    for core, total in zip(cores, totals, strict=True):
+        e.remember(core, outer, _across(e, core.kind, total, core.dtype))
+
+
+def _blocked(
+    e: Emitter,
+    size: Size,
+    totals: list[Value],
+    cores: Sequence[Reduce],
+    start: list[Value],
+    step: Callable[[Position, Sequence[Value]], list[Value]],
+) -> list[Value]:
+    """A walk along one axis in vectors; long sums are sums of sums of blocks."""
+    f, lanes = e.f, e.lanes
+    block = _SUM_BLOCK * lanes
+    is_long = not isinstance(size, int) or size > 2 * block
+    end = e.size(size)
+    rest = f.binary("urem", end, _i64(lanes)) if lanes > 1 else _i64(0)
+    whole = f.binary("sub", end, rest)
+    if is_long and cores:
+        with f.loop(0, whole, block, totals) as blocks:
+            stop = e.least(f.binary("add", blocks.index, _i64(block)), whole)
+            with f.loop(blocks.index, stop, lanes, start) as loop:
+                loop.carry(step(Position(loop.index, 1), loop.carried))
+            joined = [
+                _combine(e, c.kind, total, part, c.dtype)
+                for c, total, part in zip(
+                    cores, blocks.carried, loop.results, strict=True
+                )
+            ]
+            blocks.carry(joined)
+        totals = blocks.results
+    else:
+        with f.loop(0, whole, lanes, totals) as loop:
+            loop.carry(step(Position(loop.index, 1), loop.carried))
+        totals = loop.results
+    if lanes == 1 or (isinstance(size, int) and size % lanes == 0):
+        return totals
+    # The vector that is not whole is masked; where it is empty, it changes nothing.
+    mask = f.first_lanes(rest, lanes)
+    with e.masked(mask):
+        return step(Position(whole, 1), totals)
+
+
+def _arg_extremum(
+    e: Emitter, outer: list[Position], walk: Sequence[Size], core: Reduce
+) -> None:
+    """The place of the first largest (or smallest) element; NaN counts as such."""
+    f = e.f
+    dtype = core.access.node.dtype
+    (size,) = walk
+    with e.scope():
+        best = e.read(core.access, [*outer, Position(_i64(0))])
+    with f.loop(1, e.size(size), carried=[best, _i64(0)]) as loop, e.scope():
+        x = e.read(core.access, [*outer, Position(loop.index)])
+        top, place = loop.carried
+        is_largest = core.kind == "argmax"
+        if dtype.kind == "f":
+            # "not (x <= top)" holds for NaN as well; a NaN that leads stays.
+            order = "fcmp ugt" if is_largest else "fcmp ult"
+            better = f.compare(order, x, top)
+            leads = f.compare("fcmp ord", top, top)
+            better = f.binary("and", better, leads)
+        else:
+            sign = "s" if dtype.kind == "i" else "u"
+            order = f"icmp {sign}gt" if is_largest else f"icmp {sign}lt"
+            better = f.compare(order, x, top)
+        loop.carry([f.select(better, x, top), f.select(better, loop.index, place)])
+    e.remember(core, outer, loop.results[1])
+
+
+def _emit_columns(e: Emitter) -> Chunks:
+    """Sums across rows: vectors of columns, each column summed from top to bottom."""
+    f, kernel = e.f, e.kernel
+    *outer_shape, width = kernel.shape
+    stages, _ = _levels(e)
+    columns = 4 * e.lanes
+    blocks = f.binary(
+        "udiv", f.binary("add", e.size(width), _i64(columns - 1)), _i64(columns)
+    )
+    row = f.binary("udiv", f.parameters[1], blocks)
+    block = f.binary("urem", f.parameters[1], blocks)
+    begin = f.binary("mul", block, _i64(columns))
+    end = e.least(f.binary("add", begin, _i64(columns)), e.size(width))
+    outer = e.decode(row, outer_shape)
+
+    def body(position: Position) -> None:
+        where = [*outer, position]
+        for stage in stages:
+            for core in stage:
+                start = _neutral(
+                    core.kind, core.dtype, vector(llvm_type(core.dtype), e.lanes)
+                )
+                total = _column(e, core, list(core.extents), where, start, start)
+                e.remember(core, where, total)
+        e.store_all(kernel.roots, lambda r: where)
+
+    e.along(begin, end, body)
+    return Chunks(((width, columns), (product(outer_shape), 1)))
+
+
+def _column(
+    e: Emitter,
+    core: Reduce,
+    sizes: list[Size],
+    where: list[Position],
+    total: Value,
+    start: Value,
+) -> Value:
+    """One vector of columns summed; long sums are sums of sums of blocks."""
+    f = e.f
+    if len(sizes) > 1:
+        with f.loop(0, e.size(sizes[0]), carried=[total]) as loop, e.scope():
+            inner = [*where, Position(loop.index)]
+            loop.carry([_column(e, core, sizes[1:], inner, loop.carried[0], start)])
+        return loop.results[0]
+
+    def step(index: Value, sum: Value) -> Value:
+        with e.scope():
+            x = e.read(core.access, [*where, Position(index)])
+            x = f.splat(x, e.lanes) if lanes_of(x.type) < e.lanes else x
+            return _combine(e, core.kind, sum, x, core.dtype)
+
+    end = e.size(sizes[0])
+    with f.loop(0, end, _SUM_BLOCK, [total]) as blocks:
+        stop = e.least(f.binary("add", blocks.index, _i64(_SUM_BLOCK)), end)
+        with f.loop(blocks.index, stop, 1, [start]) as loop:
+            loop.carry([step(loop.index, loop.carried[0])])
+        joined = _combine(e, core.kind, blocks.carried[0], loop.results[0], core.dtype)
+        blocks.carry([joined])
+    return blocks.results[0]
+
+
+# ------------------------------------------------------------ one after another
+
+
+def _emit_scan(e: Emitter) -> Chunks:
+    """Running sums: along one axis one after another, other axes side by side."""
+    f = e.f
+    (node,) = e.kernel.cores
+    assert isinstance(node, Scan)
+    e.lanes = 1
+    others = [s for a, s in enumerate(node.shape) if a != node.axis]
+    rows = product(others)
+    first = f.binary("mul", f.parameters[1], _i64(16))
+    last = e.least(f.binary("add", first, _i64(16)), e.size(rows))
+    # -0 leaves every number as it is, -0 too.
+    start = literal(llvm_type(node.dtype), -0.0 if node.dtype.kind == "f" else 0)
+    with f.loop(first, last) as outer, e.scope():
+        fixed = e.decode(outer.index, others)
+        length = e.size(node.shape[node.axis])
+        with f.loop(0, length, carried=[start]) as loop, e.scope():
+            where = list(fixed)
+            where.insert(node.axis, Position(loop.index))
+            x = e.read(node.access, where)
+            total = _combine(e, "add", loop.carried[0], x, node.dtype)
+            e.store(node, where, total)
+            loop.carry([total])
+    return Chunks(((rows, 16),))
+
+
+def _emit_scatter(e: Emitter) -> Chunks:
+    """Zeros, then one addition after another, so that repeated places add up."""
+    f = e.f
+    (node,) = e.kernel.cores
+    assert isinstance(node, Scatter)
+    zero = literal(llvm_type(node.dtype), 0)
+    flat = [ZERO] * max(len(node.shape) - 1, 0)
+    if node.shape:
+        e.along(
+            _i64(0), e.size(product(node.shape)),
+            lambda p: e.store(node, [*flat, p], zero),
+        )  # fmt: skip
+    else:
+        e.store(node, (), zero)
+    e.lanes = 1
+    shape = node.access.node.shape
+    with f.loop(0, e.size(product(shape))) as loop, e.scope():
+        where = e.decode(loop.index, shape)
+        x = e.read(node.access, where)
+        places = [e._at(p, where) for p in node.places]
+        before = e.load(node, places)
+        e.store(node, places, _combine(e, "add", before, x, node.dtype))
+    return Chunks()
+
+
+# -------------------------------------------------------------------- random words
+
+
+def philox(f: Function, places: Value, step: Value, key0: Value, key1: Value) -> Value:
+    """Word number ``places`` of a stream: Philox4x32-10, as ``core.rng`` has it."""
+    lanes = lanes_of(places.type)
+    wide = places.type
+
+    def number(value: int) -> Value:
+        return literal(wide, value)
+
+    low = number(0xFFFFFFFF)
+    block = f.binary("lshr", places, number(2))
+    many = f.splat(step, lanes)
+    c0 = f.binary("and", block, low)
+    c1 = f.binary("lshr", block, number(32))
+    c2 = f.binary("and", many, low)
+    c3 = f.binary("lshr", many, number(32))
+    k0, k1 = f.splat(key0, lanes), f.splat(key1, lanes)
+    for _ in range(10):
+        p0 = f.binary("mul", c0, number(0xD2511F53))
+        p1 = f.binary("mul", c2, number(0xCD9E8D57))
+        c0 = f.binary("xor", f.binary("lshr", p1, number(32)), c1)
+        c0 = f.binary("xor", c0, k0)
+        c2 = f.binary("xor", f.binary("lshr", p0, number(32)), c3)
+        c2 = f.binary("xor", c2, k1)
+        c1, c3 = f.binary("and", p1, low), f.binary("and", p0, low)
+        k0 = f.binary("and", f.binary("add", k0, number(0x9E3779B9)), low)
+        k1 = f.binary("and", f.binary("add", k1, number(0xBB67AE85)), low)
+    word = f.binary("and", places, number(3))
+    result = c0
+    for i, c in enumerate((c1, c2, c3), 1):
+        result = f.select(f.compare("icmp eq", word, number(i)), c, result)
+    return f.cast("trunc", result, vector("i32", lanes))

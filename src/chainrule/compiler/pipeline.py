@@ -1,0 +1,179 @@
+"""The passes in their order: from a captured graph to a program that runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from chainrule.compiler import cache, native
+from chainrule.compiler.fusion import Fused, fuse
+from chainrule.compiler.host import Target, host_target
+from chainrule.compiler.ir import SquaredBatch
+from chainrule.compiler.lowering import lower
+from chainrule.compiler.products import arrange
+from chainrule.compiler.program import Machine, assemble
+from chainrule.compiler.simplify import simplify
+from chainrule.core.capture import CapturedGraph
+from chainrule.core.size import at
+
+__all__ = ["PASSES", "Build", "build"]
+
+PASSES = (
+    "capture",
+    "lower",
+    "simplify",
+    "arrange",
+    "fuse",
+    "memory",
+    "llvm",
+    "assembly",
+)
+"""What ``text`` can show, in the order in which it is made."""
+
+
+@dataclass
+class Build:
+    """A captured graph made into a program, and how that went."""
+
+    graph: CapturedGraph
+    target: Target
+    machine: Machine
+    fused: Fused
+    times_s: dict[str, float]
+    is_cached: bool
+    is_general: bool = True
+    """Whether it serves other batch sizes than the captured one."""
+    texts: dict[str, Callable[[], str]] = field(default_factory=dict)
+    _admitted: dict[int | None, bool] = field(default_factory=dict)
+    _shapes: dict[int | None, list[tuple[int, ...]]] = field(default_factory=dict)
+
+    def admits(self, n: int | None) -> bool:
+        """Whether the code is right for a batch size. Nothing is a case of its own."""
+        known = self._admitted.get(n)
+        if known is None:
+            known = n == self.graph.batch or (
+                self.is_general and bool(n) and self.graph.admits(n)
+            )
+            self._admitted[n] = known
+        return known
+
+    def output_shapes(self, n: int | None) -> list[tuple[int, ...]]:
+        """The shapes of what is returned, then of the gradients that are left."""
+        if n not in self._shapes:
+            graph = self.graph
+            nodes = [*graph.outputs, *(node for _, node in graph.gradients)]
+            self._shapes[n] = [at(tuple(node.shape), n or 0) for node in nodes]
+        return self._shapes[n]
+
+    def text(self, name: str) -> str:
+        """What a pass made, to read."""
+        return self.texts[name]()
+
+    def report(self) -> Report:
+        """What was made of the graph."""
+        kernels = self.fused.kernels
+        return Report(
+            target=self.target.name,
+            num_ops=sum(node.op is not None for node in self.graph.nodes),
+            kernels=[k.text() for k in kernels],
+            through_compute=[
+                k.cores[0].op.name  # type: ignore[attr-defined]
+                for k in kernels
+                if k.kind == "numpy"
+            ],
+            num_phases=len(self.machine.layout.phases),
+            arena_bytes=self.machine.memory(self.graph.batch or 0).size_bytes,
+            times_s=dict(self.times_s),
+            cache=cache.status(),
+            is_cached=self.is_cached,
+        )
+
+
+@dataclass
+class Report:
+    """How a function was compiled.
+
+    Attributes:
+        kernels: what each loop or product computes; one that stores several values, or
+            stores what is made of a product, is a fused group.
+        through_compute: ops that have no native code and run in NumPy in between.
+        num_phases: sets of kernels that run side by side, one after another.
+        arena_bytes: memory for values in between, at the captured batch size.
+        times_s: what each pass took, "llvm" for the native code.
+        is_cached: whether the native code came from the disk.
+    """
+
+    target: str
+    num_ops: int
+    kernels: list[str]
+    through_compute: list[str]
+    num_phases: int
+    arena_bytes: int
+    times_s: dict[str, float]
+    cache: str
+    is_cached: bool
+
+    def __str__(self) -> str:
+        total_s = sum(self.times_s.values())
+        parts = ", ".join(f"{k} {1e3 * v:.1f}" for k, v in self.times_s.items())
+        origin = "read from the cache" if self.is_cached else "compiled"
+        lines = [
+            f"{self.num_ops} ops in {len(self.kernels)} kernels and "
+            f"{self.num_phases} phases for {self.target}, {origin}",
+            f"arena: {self.arena_bytes:,} bytes",
+            f"time: {1e3 * total_s:.1f} ms ({parts})",
+            self.cache,
+        ]
+        if self.through_compute:
+            lines.append(f"in NumPy: {', '.join(self.through_compute)}")
+        return "\n".join([*lines, *self.kernels])
+
+
+def build(graph: CapturedGraph, target: Target | None = None) -> Build:
+    """All passes over a captured graph.
+
+    The program serves all batch sizes that the graph does, if there is at least one
+    example and no number of elements grows with the square of the batch size.
+    """
+    target = target or host_target()
+    is_pinned = any(guard.comparison == "equal" for guard in graph.guards)
+    if graph.batch != 0 and not is_pinned:
+        try:
+            return _build(graph, target, None)
+        except SquaredBatch:
+            pass
+    return _build(graph, target, graph.batch)
+
+
+def _build(graph: CapturedGraph, target: Target, n: int | None) -> Build:
+    times_s: dict[str, float] = {}
+
+    def timed(name: str, step: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        result = step()
+        times_s[name] = time.perf_counter() - began
+        return result
+
+    lowered = timed("lower", lambda: lower(graph, n))
+    simple = timed("simplify", lambda: simplify(lowered))
+    arranged = timed("arrange", lambda: arrange(simple))
+    fused = timed("fuse", lambda: fuse(arranged))
+    module, layout = timed("kernels", lambda: assemble(fused, target))
+    text = timed("text", module.text)
+    code, is_cached = timed("llvm", lambda: native.cached_code(text, target))
+    library = timed("load", lambda: native.Library(code, target))
+    machine = Machine(fused, layout, library)
+    texts: dict[str, Callable[[], str]] = {
+        "capture": lambda: str(graph),
+        "lower": lowered.text,
+        "simplify": simple.text,
+        "arrange": arranged.text,
+        "fuse": fused.text,
+        "memory": lambda: machine.text(graph.batch or 0),
+        "llvm": lambda: text,
+        "assembly": lambda: native.assembly(text, target),
+    }
+    is_general = n is None
+    return Build(graph, target, machine, fused, times_s, is_cached, is_general, texts)

@@ -1,0 +1,218 @@
+"""Native code for matrix products with whatever is computed from them on the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from chainrule.compiler.contraction import (
+    Operands,
+    emit_contraction,
+    plan_contraction,
+    transposable_rows,
+)
+from chainrule.compiler.emit import Function, Module, Value
+from chainrule.compiler.fusion import Kernel, strides_of
+from chainrule.compiler.host import Target
+from chainrule.compiler.ir import (
+    Access,
+    Contract,
+    Definitions,
+    Index,
+    Map,
+    Node,
+    Place,
+    Size,
+    product,
+)
+from chainrule.compiler.loops import Chunks, Emitter, Position, Slots, llvm_type
+from chainrule.compiler.simplify import with_operands
+from chainrule.core import scalar
+
+__all__ = ["arrange", "emit_product"]
+
+_SHORT_DEPTH = 48
+"""Below this many terms, sums across a vector cost more than a transposed copy."""
+_NARROW = 12
+"""Up to so many columns, vectors run along the rows: they would not be filled."""
+
+
+class Roles(NamedTuple):
+    """Which operand is broadcast and which fills the vectors."""
+
+    form: Any
+    swapped: bool
+    """Whether the vectors run along the left operand's rows: q is i, p is j."""
+    transposed: bool = False
+    """Whether results are nevertheless written in vectors along j."""
+
+
+def roles(node: Contract, narrow: int = _NARROW) -> Roles | None:
+    """How a product can be computed from its operands as they lie; None if it cannot.
+
+    The access's axes are: batches, i, j, k. Up to ``narrow`` columns are few.
+    """
+    ndim = len(node.shape) + 1
+    a, b = strides_of(node.a, ndim), strides_of(node.b, ndim)
+    if a is None or b is None:
+        return None
+    i, j, k = ndim - 3, ndim - 2, ndim - 1
+    height, width = node.shape[-2:]
+    is_narrow = isinstance(width, int) and width <= narrow
+    if is_narrow and a[i] == 1 and isinstance(height, int) and height >= 64:
+        return Roles("outer", True, True)
+    if b[j] == 1:
+        return Roles("outer", False)
+    if a[i] == 1:
+        return Roles("outer", True)
+    is_deep = not isinstance(node.depth, int) or node.depth >= _SHORT_DEPTH
+    if a[k] == 1 and b[k] == 1 and is_deep:
+        return Roles("dot", False)
+    return None
+
+
+def arrange(given: Definitions) -> Definitions:
+    """Give products operands that lie as they need them, by transposed copies."""
+    nodes: list[Node] = []
+    renamed: dict[Node, Node] = {}
+    for node in given.nodes:
+        current = with_operands(node, renamed)
+        if isinstance(current, Contract) and roles(current) is None:
+            i = len(node.shape) - 2
+            a, b = current.a, _copy(current.b, current, without=i)
+            nodes.append(b.node)
+            if strides_of(a, len(node.shape) + 1) is None:
+                a = _copy(a, current, without=i + 1)
+                nodes.append(a.node)
+            current = replace(current, a=a, b=b)
+        renamed[node] = current
+        nodes.append(current)
+    return Definitions(
+        nodes,
+        [renamed[n] for n in given.outputs],
+        [(variable, renamed[n]) for variable, n in given.assignments],
+    )
+
+
+def _copy(access: Access, node: Contract, without: int) -> Access:
+    """The operand as an array of its own: batches, then k and the axis that is left.
+
+    ``without`` is the axis of the product that the operand does not have.
+    """
+    ndim = len(node.shape) + 1
+    sizes = (*node.shape, node.depth)
+    used = {a for p in access.places if isinstance(p, Index) for a, _ in p.terms}
+    batches = [a for a in range(ndim - 3) if a in used]
+    is_left = without == ndim - 2
+    order = [*batches, *((ndim - 3, ndim - 1) if is_left else (ndim - 1, ndim - 2))]
+    places: list[Place] = [Index()] * ndim
+    for position, axis in enumerate(order):
+        places[axis] = Index.axis(position)
+    shape: tuple[Size, ...] = tuple(sizes[a] for a in order)
+    copy = Map(
+        f"{access.node.name}_packed", shape, access.node.dtype, "expression",
+        scalar.symbol("x0"), (access.substitute(places),),
+    )  # fmt: skip
+    return Access(copy, tuple(Index.axis(a) for a in order))
+
+
+def emit_product(
+    module: Module,
+    kernel: Kernel,
+    target: Target,
+    slots: Slots,
+    stored: set[Node],
+) -> Chunks:
+    """Add a product's kernel to the module; how many chunks it has."""
+    (node,) = kernel.cores
+    assert isinstance(node, Contract)
+    most = transposable_rows(target, llvm_type(node.dtype))
+    found = roles(node, min(_NARROW, most))
+    assert found is not None
+    form, swapped, transposed = found
+    *batches, height, width = node.shape
+    rows, columns = (width, height) if swapped else (height, width)
+    scalars, vectors = (node.b, node.a) if swapped else (node.a, node.b)
+    ndim = len(node.shape) + 1
+    p, q, k = (ndim - 2, ndim - 3, ndim - 1) if swapped else range(ndim - 3, ndim)
+    static = [s if isinstance(s, int) else None for s in (rows, columns, node.depth)]
+    own_rows = [r for r in kernel.roots if r is node.a.node and not swapped]
+    results = [r for r in kernel.roots if r not in own_rows]
+    element = llvm_type(node.dtype)
+    plan = plan_contraction(target, form, element, *static, transposed=transposed)
+    emitters: dict[int, Emitter] = {}
+
+    def emitter(f: Function) -> Emitter:
+        if id(f) not in emitters:
+            e = Emitter(module, "", target, slots, kernel, stored, f)
+            e.lanes = plan.lanes
+            emitters[id(f)] = e
+        return emitters[id(f)]
+
+    where: list[Position] = []
+
+    def extents(f: Function) -> tuple[Any, Any, Any]:
+        e = emitter(f)
+        return tuple(  # type: ignore[return-value]
+            s if isinstance(s, int) else e.size(s) for s in (rows, columns, node.depth)
+        )
+
+    def operands(f: Function, batch: Value) -> Operands:
+        e = emitter(f)
+        where[:] = e.decode(batch, batches)
+
+        def start(access: Access) -> Value:
+            zeros = [Position(Value("i64", "0"))] * 3
+            places = [e._at(x, [*where, *zeros]) for x in access.places]
+            address = e._address(access.node, places)
+            return f.at(e.pointer(access.node), address.base, plan.element)
+
+        def stride(access: Access, axis: int) -> int | Value:
+            strides = strides_of(access, ndim)
+            assert strides is not None
+            found = strides[axis]
+            return found if isinstance(found, int) else e.size(found)
+
+        across = stride(vectors, k if form == "outer" else q)
+        return Operands(
+            start(scalars), start(vectors), stride(scalars, p), stride(scalars, k),
+            across,
+        )  # fmt: skip
+
+    def epilogue(
+        f: Function, sums: Value, p: Value, q: Value, mask: Value | None, extra: Any
+    ) -> None:
+        e = emitter(f)
+        at_p, at_q = Position(p), Position(q, 1)
+        if transposed:
+            at_p, at_q = Position(p, 1), Position(q)
+        positions = [*where, at_q, at_p] if swapped else [*where, at_p, at_q]
+        with e.masked(mask), e.scope():
+            e.remember(node, positions, sums)
+            e.store_all(results, lambda r: positions)
+
+    def prepare(f: Function, first: Value, last: Value) -> None:
+        """Make the chunk's rows of the left operand."""
+        e = emitter(f)
+        with f.loop(first, last) as loop, e.scope():
+            row = Position(loop.index)
+            for root in own_rows:
+                for access in root.operands:
+                    e.hoist(access, [row])
+            e.along(
+                Value("i64", "0"),
+                e.size(node.depth),
+                lambda p: e.store_all(own_rows, lambda r: [row, p]),
+            )
+
+    emit_contraction(
+        module, f"cr_{kernel.name}", plan, operands, epilogue, extents=extents,
+        prepare=prepare if own_rows else None,
+    )  # fmt: skip
+    return Chunks(
+        (
+            (rows, plan.rows_per_chunk),
+            (columns, plan.columns_per_chunk),
+            (product(batches), 1),
+        )
+    )

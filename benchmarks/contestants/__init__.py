@@ -1,0 +1,126 @@
+"""Who takes part in the benchmarks, and the flags among which each has its best.
+
+A module here has ``VERSION`` and ``make(problem, **options)``. That returns a function
+``run(start, count)``, which takes the steps of ``problem.order[start : start + count]``
+and returns a function that reads their losses. What is timed is ``run``: it returns
+when the weights of the last step are there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from machine import NUM_CORES, environment
+from workloads import Workload
+
+THREADS = sorted({1, NUM_CORES})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One choice of flags: arguments of ``make``, variables of the environment."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        return environment(**self.variables)
+
+    def __str__(self) -> str:
+        pairs = {**self.variables, **self.options}
+        return " ".join(f"{key}={value}" for key, value in pairs.items())
+
+
+def _always(workload: Workload) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A library used in one way.
+
+    ``cannot(workload)`` says why it cannot express a workload, or "". A comparison
+    counts only if all that are ``is_required`` took part.
+    """
+
+    name: str
+    module: str
+    package: str
+    settings: list[Setting]
+    is_required: bool = True
+    cannot: Callable[[Workload], str] = _always
+
+    @property
+    def is_peer(self) -> bool:
+        return self.package != "chainrule"
+
+    @property
+    def is_installed(self) -> bool:
+        return importlib.util.find_spec(self.package) is not None
+
+
+def _sklearn_cannot(workload: Workload) -> str:
+    if workload.loss == "hinge":
+        return "it has no multiclass hinge loss trained by minibatches"
+    if not workload.has_bias:
+        return "its networks have biases"
+    return ""
+
+
+def _blas(threads: int) -> dict[str, str]:
+    return {"OPENBLAS_NUM_THREADS": str(threads)}
+
+
+_COMPILED = Setting({"compiled": True})
+_EAGER = [Setting({"compiled": False}, _blas(n)) for n in THREADS]
+_NUMPY = [
+    Setting({"transposed": transposed}, _blas(n))
+    for n in THREADS
+    for transposed in (False, True)
+]
+_TORCH = [Setting({"threads": n}) for n in THREADS]
+_TORCH_COMPILED = [
+    Setting({"compiled": True, "threads": n, "mode": mode, "cpp_wrapper": cpp_wrapper})
+    for n in THREADS
+    for mode, cpp_wrapper in [("default", True), ("max-autotune-no-cudagraphs", False)]
+]
+_JAX = [Setting({"scan": False}, {"NPROC": str(n)}) for n in THREADS]
+_JAX_SCAN = [
+    Setting({"scan": True, "unroll": unroll}, {"NPROC": str(n)})
+    for n in THREADS
+    for unroll in (1, 4)
+]
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+_TENSORFLOW = [Setting({"xla": False, "threads": n}, _QUIET) for n in THREADS]
+_TENSORFLOW_XLA = [Setting({"xla": True, "threads": n}, _QUIET) for n in THREADS]
+
+# NumPy first: its losses are what the others' are compared with.
+CONTESTANTS = [
+    Contestant("numpy", "with_numpy", "numpy", _NUMPY),
+    Contestant("chainrule compiled", "with_chainrule", "chainrule", [_COMPILED]),
+    Contestant("chainrule eager", "with_chainrule", "chainrule", _EAGER, False),
+    Contestant("pytorch eager", "with_torch", "torch", _TORCH),
+    Contestant("pytorch compiled", "with_torch", "torch", _TORCH_COMPILED),
+    Contestant("jax jit", "with_jax", "jax", _JAX),
+    Contestant("jax scan", "with_jax", "jax", _JAX_SCAN),
+    Contestant("tensorflow", "with_tensorflow", "tensorflow", _TENSORFLOW),
+    Contestant("tensorflow xla", "with_tensorflow", "tensorflow", _TENSORFLOW_XLA),
+    Contestant(
+        "scikit-learn",
+        "with_sklearn",
+        "sklearn",
+        [Setting({}, _blas(n)) for n in THREADS],
+        is_required=False,
+        cannot=_sklearn_cannot,
+    ),
+    Contestant(
+        "tinygrad",
+        "with_tinygrad",
+        "tinygrad",
+        [Setting({}, {"DEV": "CPU"})],
+        is_required=False,
+    ),
+]

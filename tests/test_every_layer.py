@@ -15,6 +15,7 @@ import pytest
 import chainrule as cr
 from chainrule import nn
 from chainrule.core.backward import gradients
+from chainrule.optim import optimizer
 
 STEP = 1e-6
 
@@ -212,6 +213,42 @@ def test_layers_survive_pickle_and_deepcopy(row: Row) -> None:
         )
         assert not {*map(id, twin.parameters())} & {*map(id, layer.parameters())}
         twin.initialize(0)
+
+
+def trained(row: Row, dtype: str, sizes: list[int], compiles: bool) -> Any:
+    """Losses of some steps, then the state that they lead to."""
+    layer = row.make().initialize(0).astype(dtype)
+    chosen = optimizer("momentum", layer.named_parameters(), lr=0.05)
+
+    def step(x: Any) -> Any:
+        y = layer(x)
+        loss = ((y - 0.3) ** 2).mean()
+        if loss.requires_grad:
+            loss.backward()
+        chosen.step()
+        chosen.zero_grad()
+        return loss, y
+
+    run = cr.compile(step) if compiles else step
+    found = []
+    for seed, n in enumerate(sizes):
+        array = example(row, n, seed)
+        array = array.astype(dtype) if array.dtype.kind == "f" else array
+        found += [np.array(t.data) for t in run(cr.Tensor(array))]
+    if compiles:
+        assert run.report().through_compute == []
+    return found + [np.array(v) for v in [*layer.state().values(),
+                                          *chosen.state().values()]]  # fmt: skip
+
+
+@every_layer
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_native_training_agrees_in_values_and_state(
+    row: Row, dtype: str, agreement: Any
+) -> None:
+    sizes = [5, 3, 17, 1, 5]
+    eager, exact = (trained(row, d, sizes, False) for d in (dtype, "float64"))
+    agreement.close(trained(row, dtype, sizes, True), eager, exact)
 
 
 @every_layer

@@ -196,6 +196,17 @@ def test_extreme_outputs_have_finite_losses_and_gradients(row: Row, dtype: str) 
 
 
 @every_loss
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_native_code_agrees_in_values_and_gradients(
+    row: Row, dtype: str, agreement: Any
+) -> None:
+    def f(s: Any) -> Any:
+        return [row.loss(s, reduction=r) for r in ("mean", "sum", "none")]
+
+    agreement.check(f, [outputs(row)], dtype)
+
+
+@every_loss
 def test_an_unknown_reduction_is_refused(row: Row) -> None:
     with pytest.raises(OptionError, match="did you mean 'mean'"):
         row.loss(outputs(row), reduction="meen")

@@ -245,6 +245,41 @@ def test_the_ops_that_a_captured_step_consists_of_do_what_the_step_in_place_does
         np.testing.assert_allclose(p.data, captured[k].data, atol=1e-13)
 
 
+def trained(name, dtype, compiles):
+    """Losses of some steps, then parameters and the optimizer's state."""
+    parameters = some_parameters(dtype)
+    weight, bias, scale = parameters.values()
+    groups = [Group("weight", lr_scale=0.5)]
+    chosen = optimizer(
+        name, parameters.items(), lr=LR, weight_decay=0.01, groups=groups
+    )
+
+    def step(x):
+        loss = ((cr.sigmoid(x @ weight + bias) * scale - 0.3) ** 2).sum()
+        loss.backward()
+        chosen.step()
+        chosen.zero_grad()
+        return loss
+
+    run = cr.compile(step) if compiles else step
+    found = []
+    for t, n in enumerate([5, 5, 17, 5, 1, 5]):
+        chosen.set_lr(LR / (t + 1))
+        x = np.random.default_rng(t).normal(size=(n, 4)).astype(dtype)
+        found.append(run(cr.Tensor(x)).numpy())
+    if compiles:
+        assert run.report().through_compute == []
+    values = [p.data for p in parameters.values()] + [*chosen.state().values()]
+    return found + [np.array(v) for v in values]
+
+
+@every_rule
+@every_dtype
+def test_native_steps_agree_in_parameters_and_state(name, dtype, agreement):
+    eager, exact = (trained(name, d, False) for d in (dtype, "float64"))
+    agreement.close(trained(name, dtype, True), eager, exact)
+
+
 @every_rule
 def test_every_rule_is_documented_with_its_source_and_printed_as_formulas(name):
     assert "Source:" in RULES[name].__doc__

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,6 +80,7 @@ def test_train_tells_of_data_model_time_scores_and_where_the_run_is(command, tmp
     assert "warning: " in out
     assert "610 parameters" in out
     assert "2 epochs take about " in out
+    assert re.search(r"^  (native code \(\w+\), \d+ threads?|NumPy \(.*\))$", out, re.M)
     assert "accuracy" in out
     assert f"run     {folder}\n" in out
     assert f"report  {folder / 'report.html'}\n" in out

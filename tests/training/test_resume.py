@@ -14,13 +14,15 @@ from chainrule.training import Checkpoint, read_rows
 
 # Runs or resumes in a process of its own, and kills that process at a chosen moment:
 # "step:30" after 30 updates, "save:4" in the middle of the 4th write of a checkpoint.
+# Changed pictures are made by Python one minibatch at a time; without, native code
+# makes many updates a call.
 PROGRAM = """
 import os, signal, sys
 import chainrule.files as files
 from chainrule import tasks
 from chainrule.training import StepFinished
 
-folder, moment = sys.argv[1], sys.argv[2]
+folder, moment, augment = sys.argv[1:]
 kind, _, number = moment.partition(":")
 counts = {"step": 0, "save": 0}
 
@@ -41,8 +43,8 @@ def listen(event):
         count("step")
 
 settings = tasks.Settings(
-    out=folder, hidden=(16,), epochs=10, dropout=0.2, augment="shift:1", seed=3,
-    optimizer="adam", mixup=0.2, average=0.9, schedule="cosine",
+    out=folder, hidden=(16,), epochs=10, dropout=0.2, augment=augment, seed=3,
+    optimizer="adam", mixup=0.2 if augment else 0, average=0.9, schedule="cosine",
     checkpoint_every_s=0.02,
 )
 if os.path.exists(os.path.join(folder, "settings.toml")):
@@ -52,10 +54,10 @@ else:
 """
 
 
-def run(folder: Path, moment: str = "never") -> int:
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+def run(folder: Path, moment: str = "never", augment: str = "", **changes: str) -> int:
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", **changes}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(folder), moment],
+        [sys.executable, "-c", PROGRAM, str(folder), moment, augment],
         env=environment,
         capture_output=True,
         text=True,
@@ -66,20 +68,31 @@ def run(folder: Path, moment: str = "never") -> int:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_a_run_killed_ten_times_ends_bit_identical_with_every_step_logged_once(
-    tmp_path,
+@pytest.mark.parametrize(
+    ("augment", "moments"),
+    [
+        ("", "save:1 step:9 save:3 step:30 save:2"),
+        (
+            "shift:1",
+            "save:1 step:9 save:3 step:13 save:2 step:7 save:4 step:11 save:2 step:5",
+        ),
+    ],
+    ids=["plain", "changed pictures"],
+)
+def test_a_run_killed_again_and_again_ends_bit_identical_with_every_step_logged_once(
+    tmp_path, augment, moments
 ):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert run(whole) == 0
+    assert run(whole, augment=augment, CHAINRULE_NUM_THREADS="2") == 0
 
-    moments = ["save:1", "step:9", "save:3", "step:13", "save:2"]
-    moments += ["step:7", "save:4", "step:11", "save:2", "step:5"]
-    for moment in moments:
+    for number, moment in enumerate(moments.split()):
         file = broken / "checkpoint.safetensors"
         before = Checkpoint.load(file).progress["step"] if file.exists() else 0
-        assert run(broken, moment) == -signal.SIGKILL, moment
+        threads = str(1 + number % 3)  # which must not matter either
+        code = run(broken, moment, augment, CHAINRULE_NUM_THREADS=threads)
+        assert code == -signal.SIGKILL, moment
         assert not file.exists() or Checkpoint.load(file).progress["step"] >= before
-    assert run(broken) == 0
+    assert run(broken, augment=augment, CHAINRULE_NUM_THREADS="3") == 0
 
     ours = Checkpoint.load(broken / "checkpoint.safetensors")
     theirs = Checkpoint.load(whole / "checkpoint.safetensors")
@@ -113,3 +126,19 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path):
     first, again, other = weights(0, "a"), weights(0, "b"), weights(1, "c")
     assert all(np.array_equal(first[k], again[k]) for k in first)
     assert any(not np.array_equal(first[k], other[k]) for k in first)
+
+
+@pytest.mark.parametrize("first", ["native", "numpy"])
+def test_what_one_execution_began_another_goes_on_with(tmp_path, first, monkeypatch):
+    from chainrule import tasks
+
+    executions = [first, "numpy" if first == "native" else "native"]
+    settings = tasks.Settings(out=str(tmp_path / "run"), hidden=(16,), epochs=2)
+    monkeypatch.setenv("CHAINRULE_EXECUTION", executions[0])
+    begun = tasks.train(settings)
+    monkeypatch.setenv("CHAINRULE_EXECUTION", executions[1])
+    ended = tasks.resume(begun.folder, epochs=4)
+    assert ended.results["loss"] < begun.results["loss"]
+    assert ended.results["environment"]["execution"].startswith(
+        "native code" if executions[1] == "native" else "NumPy"
+    )

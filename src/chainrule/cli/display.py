@@ -87,7 +87,9 @@ def before_training(job: Job, as_json: bool, *, with_health: bool) -> dict[str, 
     _headed(console, "Model", summary.splitlines())
     forecast = training.forecast(job.trainer)
     told["forecast"] = dataclasses.asdict(forecast)
-    _headed(console, "Training", [f"{job.settings.epochs} epochs take {forecast}"])
+    told["execution"] = job.trainer.update.execution  # known since the forecast
+    lines = [f"{job.settings.epochs} epochs take {forecast}", told["execution"]]
+    _headed(console, "Training", lines)
     return told
 
 

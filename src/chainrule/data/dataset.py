@@ -68,6 +68,18 @@ class Dataset(ABC):
         """Whether pixels are at hand, in memory or mapped, and nothing is decoded."""
         return True
 
+    @property
+    def inputs(self) -> Array | None:
+        """All examples of the collection that this is of, if in memory in one array.
+
+        ``places`` says which rows are this data set's; numbers may be of any type.
+        """
+        return None
+
+    def places(self, indices: Array) -> Array:
+        """The rows of ``inputs`` where these examples stand."""
+        return indices
+
     @abstractmethod
     def read(self, indices: Array) -> Array:
         """The inputs of these examples: uint8 (n, h, w, c), or float32."""
@@ -129,6 +141,13 @@ class _Subset(Dataset):
     def is_array(self) -> bool:
         return self._base.is_array
 
+    @property
+    def inputs(self) -> Array | None:
+        return self._base.inputs
+
+    def places(self, indices: Array) -> Array:
+        return self._base.places(self._indices[indices])
+
     def read(self, indices: Array) -> Array:
         return self._base.read(self._indices[indices])
 
@@ -163,6 +182,10 @@ class ArrayDataset(Dataset):
     @property
     def is_in_memory(self) -> bool:
         return not self._is_mapped
+
+    @property
+    def inputs(self) -> Array | None:
+        return None if self._is_mapped else self._inputs
 
     def read(self, indices: Array) -> Array:
         found: Array = self._inputs.take(indices, axis=0)

@@ -92,15 +92,19 @@ class Loader:
             return batches
         return _prepared_ahead(batches, self.ahead)
 
+    def batch(self, epoch: int, step: int, order: Array | None = None) -> Batch:
+        """One minibatch of an epoch; ``order`` is the epoch's, if it is at hand."""
+        order = self.order(epoch) if order is None else order
+        indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+        inputs = self.dataset.read(indices)
+        if self.augment is not None:
+            inputs = self.augment(inputs, Keys(self.seed, epoch, indices))
+        return Batch(inputs, self.dataset.targets[indices], indices)
+
     def _batches(self, epoch: int, start_step: int) -> Generator[Batch, None, None]:
         order = self.order(epoch)
-        targets = self.dataset.targets
         for step in range(start_step, len(self)):
-            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-            inputs = self.dataset.read(indices)
-            if self.augment is not None:
-                inputs = self.augment(inputs, Keys(self.seed, epoch, indices))
-            yield Batch(inputs, targets[indices], indices)
+            yield self.batch(epoch, step, order)
 
 
 def _prepared_ahead(

@@ -182,7 +182,7 @@ def _finish(run: Run, job: Job) -> None:
         "num_parameters": job.predictor.model.num_parameters(),
         "time_s": progress.elapsed_s,
         "reason": run.reason,
-        "environment": environment(),
+        "environment": environment(job.trainer.update.execution),
     }
     text = json.dumps(run.results, indent=2) + "\n"
     write_atomically(run.folder / RESULTS_FILE, text)
@@ -332,8 +332,8 @@ _SCORES = {
 # -------------------------------------------------------------------- the environment
 
 
-def environment() -> dict[str, str]:
-    """Versions and processor, for whoever repeats the run."""
+def environment(execution: str) -> dict[str, str]:
+    """Versions, processor and what computed on it, for whoever repeats the run."""
     from importlib.metadata import version
 
     packages = ("chainrule", "numpy", "scipy", "pillow", "scikit-learn")
@@ -342,5 +342,6 @@ def environment() -> dict[str, str]:
         **{name: version(name) for name in packages},
         "system": platform.platform(),
         "processor": platform.processor() or platform.machine(),
+        "execution": execution,
         "finished_at": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }

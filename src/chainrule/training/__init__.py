@@ -14,8 +14,10 @@ from chainrule.training.events import (
 from chainrule.training.finiteness import gradient_norm, locate
 from chainrule.training.forecast import Forecast, forecast
 from chainrule.training.log import MetricsLog, read_rows
-from chainrule.training.loop import Monitor, Recipe, Trainer
+from chainrule.training.loop import Trainer
 from chainrule.training.progress import ProgressBar
+from chainrule.training.recipe import Monitor, Recipe
+from chainrule.training.update import Outcome, Part, Update
 
 __all__ = [
     "Checkpoint",
@@ -26,12 +28,15 @@ __all__ = [
     "Listener",
     "MetricsLog",
     "Monitor",
+    "Outcome",
+    "Part",
     "ProgressBar",
     "Recipe",
     "StepFinished",
     "Trainer",
     "TrainingFinished",
     "TrainingStarted",
+    "Update",
     "forecast",
     "gradient_norm",
     "locate",

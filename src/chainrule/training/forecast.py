@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from chainrule.core.backward import topological_order
-from chainrule.core.graph import as_tensor
 from chainrule.training.loop import Trainer
+from chainrule.training.update import Part
 
 __all__ = ["Forecast", "forecast"]
 
@@ -31,42 +30,36 @@ class Forecast:
 
 
 _MEASURING_S = 0.2
-_MAX_STEPS = 30
 
 
 def forecast(trainer: Trainer) -> Forecast:
-    """Measure forward and backward on one minibatch; the run itself is left untouched.
+    """Make a few updates and take them back; the run itself is left untouched.
 
-    The optimizer's and the validation's time is taken in proportion, so expect the
-    truth within about a factor of two.
+    The validation's time is guessed, so expect the truth within about a factor of two.
     """
-    model = trainer.model
-    before = model.state()
-    model.train()
-    batch = next(iter(trainer.loader.epoch(1)))
-    times: list[float] = []
-    graph_bytes = 0
-    # The first step touches fresh memory and is not like the others.
-    while len(times) < 2 or (sum(times) < _MEASURING_S and len(times) < _MAX_STEPS):
-        began = time.perf_counter()
-        loss = trainer.loss(model(as_tensor(batch.inputs)), as_tensor(batch.targets))
-        loss.backward()
-        times.append(time.perf_counter() - began)
-        # Views share memory: count every underlying array once.
-        owners = {id(_owner(t.data)): _owner(t.data) for t in topological_order([loss])}
-        graph_bytes = sum(a.nbytes for a in owners.values())
-        trainer.optimizer.zero_grad()
-    model.load_state(before)
-    parameters = sum(p.data.nbytes for _, p in model.named_parameters())
+    time_s, graph_bytes = trainer.trial(_MEASURING_S), _graph_bytes(trainer)
+    parameters = sum(p.data.nbytes for _, p in trainer.model.named_parameters())
     slots = sum(b.data.nbytes for _, b in trainer.optimizer.named_state())
-    steps = len(trainer.loader) * max(
+    batches = len(trainer.loader) * max(
         0, trainer.recipe.epochs - trainer.progress.epoch + 1
     )
     return Forecast(
-        time_s=1.5 * float(np.median(times[1:])) * steps,
+        time_s=1.2 * time_s * batches,
         weights_bytes=3 * parameters + slots,
         activations_bytes=graph_bytes,
     )
+
+
+def _graph_bytes(trainer: Trainer) -> int:
+    """What eager execution holds of one minibatch; compiled, it is at most that."""
+    model = trainer.model.train()
+    before = model.state()
+    batch = trainer.loader.batch(trainer.progress.epoch, 0)
+    loss, _ = trainer.update.loss_of(Part(batch.inputs, batch.targets))
+    # Views share memory: count every underlying array once.
+    owners = {id(_owner(t.data)): _owner(t.data) for t in topological_order([loss])}
+    model.load_state(before)
+    return sum(a.nbytes for a in owners.values())
 
 
 def _owner(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

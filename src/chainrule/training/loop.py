@@ -6,21 +6,22 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from chainrule.core.graph import Tensor, as_tensor
 from chainrule.core.rng import generator
+from chainrule.core.spec import FLOAT32, FLOAT64
 from chainrule.data import Batch, Loader
-from chainrule.errors import CheckpointError, NonFiniteError, OptionError
+from chainrule.errors import CheckpointError, NonFiniteError
 from chainrule.nn import Module
-from chainrule.optim import MovingAverage, Optimizer, Schedule, clip_by_norm
+from chainrule.optim import MovingAverage, Optimizer, Schedule
 from chainrule.training.checkpoint import Checkpoint
 from chainrule.training.events import (
     CheckpointSaved,
@@ -31,64 +32,17 @@ from chainrule.training.events import (
     TrainingFinished,
     TrainingStarted,
 )
-from chainrule.training.finiteness import gradient_norm, locate
+from chainrule.training.finiteness import locate
 from chainrule.training.log import MetricsLog
+from chainrule.training.recipe import Monitor, Recipe
+from chainrule.training.update import Loss, Outcome, Part, Score, Update
 
-__all__ = ["Monitor", "Recipe", "Trainer"]
+__all__ = ["Trainer"]
 
 Array = np.ndarray[Any, Any]
-Loss = Callable[[Tensor, Tensor], Tensor]
 
-
-@dataclass(frozen=True)
-class Monitor:
-    """Which validation score decides what the best weights are, and when to stop.
-
-    Of equal scores, which accuracies on small sets often are, the one with the lower
-    loss is better. ``patience`` counts epochs without a better one; None never stops.
-
-    Raises:
-        OptionError: after an epoch, if there is no score of that name.
-    """
-
-    name: str = "loss"
-    higher_is_better: bool = False
-    patience: int | None = None
-
-    def merit(self, scores: Mapping[str, float]) -> list[float]:
-        """What is compared: the score, then the loss, both so that higher is better."""
-        if self.name not in scores:
-            raise OptionError.unknown("score to monitor", self.name, scores)
-        score, loss = scores[self.name], scores.get("loss", 0.0)
-        return [score if self.higher_is_better else -score, -loss]
-
-    def is_better(self, merit: list[float], best: list[float] | None) -> bool:
-        """Whether a merit beats the best so far; NaN never does."""
-        if any(math.isnan(m) for m in merit):
-            return False
-        return best is None or merit > best
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the loop goes about it, apart from model, loss, data and optimizer.
-
-    Args:
-        epochs: passes over the training data.
-        accumulate: minibatches whose gradients are averaged for one update.
-        clip_norm: the largest norm that the gradient of all parameters may have.
-        mixup: α of the Beta distribution from which pairs of examples are mixed; 0 off.
-            Source: Zhang et al., "mixup: beyond empirical risk minimization", 2018.
-        penalty: what is added to the loss, a function of the weights.
-        seed: of everything the loop draws.
-    """
-
-    epochs: int = 10
-    accumulate: int = 1
-    clip_norm: float | None = None
-    mixup: float = 0.0
-    penalty: Callable[[], Tensor] | None = None
-    seed: int = 0
+_BLOCK_S = 0.05
+"""How long the updates of one native call take: events and Ctrl-C wait for its end."""
 
 
 @dataclass
@@ -108,6 +62,16 @@ class Progress:
     reason: str = ""
 
 
+class _Made(NamedTuple):
+    """An update that was made, or tried."""
+
+    outcome: Outcome
+    lr: float
+    counts: list[int]
+    """The examples of each of its minibatches."""
+    time_s: float
+
+
 class Trainer:
     """Trains a model; can be stopped anywhere and goes on with the same bits.
 
@@ -115,14 +79,17 @@ class Trainer:
     everything is finite, clip, step the optimizer. After each epoch the validation set
     is scored; the best weights are kept and, at the end, restored.
 
+    Updates run as native code where they can. Where the data lie in memory as they are,
+    a native call makes many updates; events, checkpoints and Ctrl-C wait for its end.
+
     Args:
         model: what is trained.
         loss: of the model's output and the targets: a scalar Tensor.
         optimizer: over the model's parameters.
         loader: minibatches whose order depends on (seed, epoch) alone.
         validate: scores of the model as it stands; ``monitor`` names the decisive one.
-        score: a number for a minibatch's outputs and targets, averaged over an epoch
-            beside the loss, with its name.
+        score: a number for a minibatch's outputs and targets, a 0-d tensor, averaged
+            over an epoch beside the loss, with its name.
         checkpoint: where to save after every epoch and every ``checkpoint_every_s``.
 
     Raises:
@@ -140,7 +107,7 @@ class Trainer:
         recipe: Recipe,
         schedule: Schedule,
         validate: Callable[[], Mapping[str, float]] | None = None,
-        score: tuple[str, Callable[[Array, Array], float]] | None = None,
+        score: tuple[str, Score] | None = None,
         monitor: Monitor | None = None,
         average: MovingAverage | None = None,
         listeners: Sequence[Listener] = (),
@@ -149,13 +116,11 @@ class Trainer:
         checkpoint_every_s: float = 60.0,
     ) -> None:
         self.model = model
-        self.loss = loss
         self.optimizer = optimizer
         self.loader = loader
         self.recipe = recipe
         self.schedule = schedule
         self.validate = validate
-        self.score = score
         self.monitor = monitor or Monitor()
         self.average = average
         self.listeners = list(listeners)
@@ -164,7 +129,11 @@ class Trainer:
         self.checkpoint_every_s = checkpoint_every_s
         self.progress = Progress()
         self.best: dict[str, Array] = {}
-        self._parameters = [p for _, p in model.named_parameters() if p.requires_grad]
+        self.update = Update(
+            model, loss, optimizer, recipe, average, score[1] if score else None
+        )
+        self._score_name = score[0] if score else ""
+        self._block_size = 1
         self._interrupted = threading.Event()
 
     # The loop.
@@ -186,7 +155,7 @@ class Trainer:
                 num_epochs=self.recipe.epochs,
                 steps_per_epoch=math.ceil(len(self.loader) / self.recipe.accumulate),
                 num_examples=len(self.loader.dataset),
-                num_parameters=sum(p.size for p in self._parameters),
+                num_parameters=sum(p.size for p in self.update.parameters),
             )
         )
         with _sigint_sets(self._interrupted), np.errstate(all="ignore"):
@@ -214,11 +183,9 @@ class Trainer:
         progress = self.progress
         self.model.train()
         last_save = time.perf_counter()
-        batches = self.loader.epoch(progress.epoch, start_step=progress.batches_done)
-        with closing(batches):  # which ends the thread that reads ahead
-            while group := list(islice(batches, self.recipe.accumulate)):
-                self._update(group)
-                progress.batches_done += len(group)
+        with closing(self._updates()) as updates:
+            for made in updates:
+                self._take_note(made)
                 if self._interrupted.is_set():
                     progress.reason = "interrupted"
                     return
@@ -228,98 +195,170 @@ class Trainer:
                     last_save = time.perf_counter()
         self._finish_epoch(began)
 
-    def _update(self, group: Sequence[Batch]) -> None:
-        """One update of the weights from one or more minibatches."""
+    # The updates of an epoch.
+
+    def _updates(self) -> Generator[list[_Made], None, None]:
+        """Make the epoch's remaining updates, as many at a time as the data allow."""
+        yield from self._blocks()
+        if self.progress.batches_done < len(self.loader):
+            yield from self._one_by_one()
+
+    def _blocks(self) -> Generator[list[_Made], None, None]:
+        """Many updates a call, the minibatches picked by native code.
+
+        Ends early, without an update, where minibatches have to be made one by one.
+        """
+        loader, progress = self.loader, self.progress
+        inputs, size = loader.dataset.inputs, loader.batch_size
+        is_plain = loader.augment is None and not self.recipe.mixup
+        if not is_plain or self.recipe.accumulate > 1:
+            return
+        if inputs is None or not _can_be_picked(inputs):
+            return
+        order = loader.order(progress.epoch)
+        places = loader.dataset.places(order)
+        num_whole = len(order) // size
+        while self.update.is_native and progress.batches_done < len(loader):
+            first = progress.batches_done
+            count = min(self._block_size, max(1, num_whole - first))
+            part = slice(first * size, (first + count) * size)
+            rows = [found[part].reshape(count, -1) for found in (places, order)]
+            lrs = [self._lr_after(i) for i in range(count)]
+            began = time.perf_counter()
+            outcomes = self.update.many(lrs, rows, inputs, loader.dataset.targets)
+            if outcomes is None:
+                return
+            time_s = (time.perf_counter() - began) / count
+            if count == self._block_size:  # an epoch's last call says little
+                self._block_size = max(1, min(4 * count, int(_BLOCK_S / time_s)))
+            sizes = [rows[0].shape[1]]
+            yield [
+                _Made(outcome, lr, sizes, time_s)
+                for outcome, lr in zip(outcomes, lrs, strict=True)
+            ]
+
+    def _one_by_one(self) -> Generator[list[_Made], None, None]:
         progress = self.progress
-        began = time.perf_counter()
-        lr = self.schedule.lr_at(progress.step, self._epochs_done())
-        self.optimizer.set_lr(lr)
+        batches = self.loader.epoch(progress.epoch, start_step=progress.batches_done)
+        with closing(batches):  # which ends the thread that reads ahead
+            while group := list(islice(batches, self.recipe.accumulate)):
+                began = time.perf_counter()
+                lr = self._lr_after(0)
+                outcome = self.update(lr, self._parts(group))
+                counts = [len(batch.indices) for batch in group]
+                yield [_Made(outcome, lr, counts, time.perf_counter() - began)]
+
+    def _parts(self, group: Sequence[Batch]) -> list[Part]:
         count = sum(len(batch.indices) for batch in group)
-        loss = 0.0
-        for batch in group:
-            part, value = self._loss_of(batch, len(batch.indices) / count)
-            loss += float(part.data)
-            if math.isfinite(loss):
-                part.backward()
-            if self.score is not None:
-                name, score = self.score
-                self._count(name, score(value.data, batch.targets), len(batch.indices))
-        norm = gradient_norm(self._parameters) if math.isfinite(loss) else math.nan
-        if not math.isfinite(norm):
-            self._stop_before_update(group, loss)
-        if self.recipe.clip_norm is not None:
-            clip_by_norm(self._parameters, self.recipe.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.average is not None:
-            self.average.update()
-        progress.step += 1
-        self._count("loss", loss, count)
-        progress.sums["examples"] = progress.sums.get("examples", 0) + count
-        step = StepFinished(
-            epoch=progress.epoch,
-            step=progress.step,
-            loss=loss,
-            lr=lr,
-            gradient_norm=norm,
-            num_examples=count,
-            time_s=time.perf_counter() - began,
+        return [self._part(batch, len(batch.indices) / count) for batch in group]
+
+    def _part(self, batch: Batch, share: float) -> Part:
+        """A minibatch, mixed if need be, with its share in the update."""
+        part = Part(batch.inputs, batch.targets)
+        if share != 1:
+            part = part._replace(share=np.asarray(share))
+        if not self.recipe.mixup:
+            return part
+        # An epoch shows an example once, so its first one names a minibatch.
+        stream = f"mixup:{self.progress.epoch}"
+        rng = generator(self.recipe.seed, stream, int(batch.indices[0]))
+        weight = float(rng.beta(self.recipe.mixup, self.recipe.mixup))
+        partner = rng.permutation(len(batch.indices))
+        own = batch.inputs.astype(np.float32)
+        return part._replace(
+            inputs=np.float32(weight) * own + np.float32(1 - weight) * own[partner],
+            others=batch.targets[partner],
+            weight=np.asarray(weight),
         )
-        if self.log is not None:
-            self.log.append(
-                {
-                    "event": "step",
-                    "epoch": step.epoch,
-                    "step": step.step,
-                    "loss": loss,
-                    "lr": lr,
-                    "gradient_norm": norm,
-                }
+
+    def _lr_after(self, num_updates: int) -> float:
+        """The learning rate after some more updates of one minibatch each."""
+        progress = self.progress
+        done = (progress.batches_done + num_updates) / len(self.loader)
+        return self.schedule.lr_at(
+            progress.step + num_updates, progress.epoch - 1 + done
+        )
+
+    def trial(self, time_s: float) -> float:
+        """Seconds for a minibatch, from about ``time_s`` of updates that are undone."""
+        parts: list[Module | Optimizer | MovingAverage] = [self.model, self.optimizer]
+        parts += [self.average] if self.average else []
+        before = [part.state() for part in parts]
+        progress, self.progress = self.progress, Progress(epoch=self.progress.epoch)
+        self.model.train()
+        times: list[float] = []
+        with np.errstate(all="ignore"), closing(self._updates()) as updates:
+            for made in updates:
+                times += [update.time_s / len(update.counts) for update in made]
+                self.progress.batches_done += sum(len(u.counts) for u in made)
+                spent_s = sum(times[1:])
+                # The first update compiles, and touches fresh memory.
+                if len(times) > 1 and spent_s >= time_s:
+                    break
+        self.progress = progress
+        for part, state in zip(parts, before, strict=True):
+            part.load_state(state)
+        return float(np.median(times[1:] or times))
+
+    # What is told of them.
+
+    def _take_note(self, updates: Sequence[_Made]) -> None:
+        """Count, log and report updates that were made.
+
+        Raises NonFiniteError at one that was not.
+        """
+        progress, sums = self.progress, self.progress.sums
+        for outcome, lr, counts, time_s in updates:
+            if not outcome.is_made:
+                self._stop_before_update(len(counts), outcome.loss)
+            count = sum(counts)
+            progress.step += 1
+            progress.batches_done += len(counts)
+            for score, n in zip(outcome.scores, counts, strict=False):
+                sums[self._score_name] = sums.get(self._score_name, 0.0) + score * n
+            sums["loss"] = sums.get("loss", 0.0) + outcome.loss * count
+            sums["examples"] = sums.get("examples", 0) + count
+            step = StepFinished(
+                epoch=progress.epoch,
+                step=progress.step,
+                loss=outcome.loss,
+                lr=lr,
+                gradient_norm=outcome.gradient_norm,
+                num_examples=count,
+                time_s=time_s,
             )
-        self._emit(step)
+            if self.log is not None:
+                self.log.append(
+                    {
+                        "event": "step",
+                        "epoch": step.epoch,
+                        "step": step.step,
+                        "loss": step.loss,
+                        "lr": lr,
+                        "gradient_norm": step.gradient_norm,
+                    }
+                )
+            self._emit(step)
 
-    def _loss_of(self, batch: Batch, share: float) -> tuple[Tensor, Tensor]:
-        """The loss of a minibatch, times its share in the update, and the outputs."""
-        inputs, targets = batch.inputs, as_tensor(batch.targets)
-        if self.recipe.mixup:
-            # An epoch shows an example once, so its first one names a minibatch.
-            stream = f"mixup:{self.progress.epoch}"
-            rng = generator(self.recipe.seed, stream, int(batch.indices[0]))
-            weight = float(rng.beta(self.recipe.mixup, self.recipe.mixup))
-            partner = rng.permutation(len(inputs))
-            own = inputs.astype(np.float32)
-            mixed = np.float32(weight) * own + np.float32(1 - weight) * own[partner]
-            outputs = self.model(as_tensor(mixed))
-            others = as_tensor(batch.targets[partner])
-            loss = self.loss(outputs, targets) * weight
-            loss = loss + self.loss(outputs, others) * (1 - weight)
-        else:
-            outputs = self.model(as_tensor(inputs))
-            loss = self.loss(outputs, targets)
-        if self.recipe.penalty is not None:
-            loss = loss + self.recipe.penalty()
-        return (loss if share == 1 else loss * share), outputs
-
-    def _epochs_done(self) -> float:
-        """Epochs trained so far, with the fraction of the current one."""
-        return self.progress.epoch - 1 + self.progress.batches_done / len(self.loader)
-
-    def _count(self, name: str, value: float, weight: int) -> None:
-        self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value * weight
-
-    def _stop_before_update(self, group: Sequence[Batch], loss: float) -> None:
+    def _stop_before_update(self, num_batches: int, loss: float) -> None:
         """Keep the last good weights and raise NonFiniteError, naming the layer."""
+        progress = self.progress
+        first = progress.batches_done
+        steps = range(first, first + num_batches)
+        parts = self._parts([self.loader.batch(progress.epoch, i) for i in steps])
 
         def repeated() -> Tensor:
-            losses = (self._loss_of(batch, 1 / len(group))[0] for batch in group)
+            losses = (self.update.loss_of(part)[0] for part in parts)
             return sum(losses, start=as_tensor(0.0))
 
+        before = self.model.state()
         where = locate(self.model, repeated)
+        self.model.load_state(before)  # dropout has drawn once more
         self.optimizer.zero_grad()
         self.save()
-        kept = f"; the weights of step {self.progress.step} are in {self.checkpoint}"
+        kept = f"; the weights of step {progress.step} are in {self.checkpoint}"
         raise NonFiniteError(
-            f"training stopped before step {self.progress.step + 1}: {where}",
+            f"training stopped before step {progress.step + 1}: {where}",
             got=f"loss {loss}" if not math.isfinite(loss) else "a gradient not finite",
             expected="finite numbers" + (kept if self.checkpoint else ""),
             hint="a smaller lr, clip_norm=1.0, or check the data's scale",
@@ -419,6 +458,12 @@ class Trainer:
             self.average.load_state(checkpoint.sections.get("average", {}))
         self.best = checkpoint.sections.get("best", {})
         self.progress = restored
+
+
+def _can_be_picked(inputs: Array) -> bool:
+    """Whether native code can pick minibatches from the array as it lies."""
+    is_known = inputs.dtype in (np.uint8, FLOAT32, FLOAT64)
+    return is_known and inputs.flags.c_contiguous
 
 
 @contextmanager

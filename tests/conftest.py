@@ -43,10 +43,13 @@ def with_gradients(f: Callable[..., Any]) -> Callable[..., list[cr.Tensor]]:
     return both
 
 
-def check_close(found: Results, eager: Results, exact: Results) -> None:
+def check_close(
+    found: Results, eager: Results, exact: Results, least: float = 0.0
+) -> None:
     """Integers are equal; a float's error is at most 4 times eager's, or rounding.
 
-    Both errors are against ``exact``, which was computed in float64.
+    Both errors are against ``exact``, which was computed in float64. Rounding is that
+    of the largest number, or of ``least`` where larger ones cancel on the way.
     """
     assert len(found) == len(eager)
     for y, e, x in zip(found, eager, exact, strict=True):
@@ -58,7 +61,7 @@ def check_close(found: Results, eager: Results, exact: Results) -> None:
         np.testing.assert_array_equal(y[~is_finite], e[~is_finite])
         y, e, x = (a[is_finite].astype("float64") for a in (y, e, x))
         if y.size:
-            size = max(np.abs(x).max(), np.abs(e).max())
+            size = max(np.abs(x).max(), np.abs(e).max(), least)
             # Eager's own float64 is no more exact than ours: it is given more room.
             steps = 64 if dtype == np.float64 else 8
             rounding = steps * np.finfo(dtype).eps * size + np.finfo(dtype).tiny
@@ -70,11 +73,15 @@ class Agreement:
     """Functions of tensors, compiled and eager."""
 
     def check(
-        self, f: Callable[..., Any], arrays: Sequence[Any], dtype: str = "float64"
+        self,
+        f: Callable[..., Any],
+        arrays: Sequence[Any],
+        dtype: str = "float64",
+        least: float = 0.0,
     ) -> Any:
         """Values and gradients agree, all in native code; the compiled function."""
         compiled = cr.compile(with_gradients(f))
-        self.check_again(compiled, f, arrays, dtype)
+        self.check_again(compiled, f, arrays, dtype, least)
         assert compiled.report().through_compute == []
         return compiled
 
@@ -84,6 +91,7 @@ class Agreement:
         f: Callable[..., Any],
         arrays: Sequence[Any],
         dtype: str = "float64",
+        least: float = 0.0,
     ) -> None:
         """A function that was compiled agrees on further arguments."""
         own, wide = ([self._as(a, d) for a in arrays] for d in (dtype, "float64"))
@@ -92,7 +100,7 @@ class Agreement:
             eager, exact = ([t.data for t in both(*map(cr.Tensor, a))]
                             for a in (own, wide))  # fmt: skip
             found = [t.data for t in compiled(*map(cr.Tensor, own))]
-        check_close(found, eager, exact)
+        check_close(found, eager, exact, least)
 
     @staticmethod
     def _as(array: Any, dtype: str) -> Any:

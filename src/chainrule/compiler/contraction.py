@@ -64,6 +64,7 @@ class Operands:
         row_stride: of S along p.
         depth_stride: of S along k; 1 in the form "dot".
         vector_stride: of V along k ("outer") or along q ("dot").
+        depth: K, an even number, where batches differ; the plan then knows none.
     """
 
     scalars: Value
@@ -71,6 +72,7 @@ class Operands:
     row_stride: Size
     depth_stride: Size
     vector_stride: Size
+    depth: Value | None = None
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,13 @@ def plan_contraction(
     depth: int | None,
     *,
     transposed: bool = False,
+    whole_rows: bool = False,
+    typical_depth: int | None = None,
 ) -> Plan:
     """Choose tiles and chunks for a product of these extents (None: run time).
 
-    A transposed hand-out needs ``rows`` of at most one tile and one vector.
+    A transposed hand-out needs ``rows`` of at most one tile and one vector. With whole
+    rows, a chunk has all columns. A typical depth helps where there is no fixed one.
     """
     lanes = target.lanes(element)
     if form == "dot":
@@ -147,7 +152,7 @@ def plan_contraction(
             heights = tuple(h for h in (height, 8, 4, 1) if h <= height)
         else:
             heights = (_height(rows, height),)
-    tile = 2 * heights[0] * width * lanes * (depth or _UNKNOWN)
+    tile = 2 * heights[0] * width * lanes * (depth or typical_depth or _UNKNOWN)
     row_tiles = -(-(rows or _UNKNOWN) // heights[0])
     column_tiles = -(-(columns or _UNKNOWN) // (width * lanes))
     total = row_tiles * column_tiles
@@ -163,14 +168,19 @@ def plan_contraction(
     if large and row_tiles >= 4 and depth is not None and depth >= _LARGE_DEPTH:
         block = _PANEL_BYTES // (width * lanes * size)
         tiles = max(tiles, min(row_tiles, 10))
-    if block:
+    if whole_rows:
+        columns_each = column_tiles
+        rows_each = max(1, tiles // columns_each)
+    elif block:
         rows_each = min(row_tiles, tiles)
         columns_each = max(1, tiles // rows_each)
     else:
         columns_each = _even_share(column_tiles, tiles)
         rows_each = max(1, tiles // columns_each)
     if rows is not None:
-        rows_each = _even_share(row_tiles, rows_each)
+        # An even number of blocks, so that each half of the rows is one thread's.
+        blocks = -(-row_tiles // min(row_tiles, rows_each))
+        rows_each = -(-row_tiles // (blocks + (blocks > 1 and blocks % 2)))
     return Plan(
         form,
         element,
@@ -226,7 +236,8 @@ def emit_contraction(
     *,
     extents: Extents | None = None,
     columns: Columns | None = None,
-    prepare: Callable[[Function, Value, Value], None] | None = None,
+    prepare: Callable[[Function, Value, Value, Value], None] | None = None,
+    ahead: Callable[[Function, Value, Value], None] | None = None,
 ) -> None:
     """Add ``void @name(ptr ctx, i64 chunk)``, which computes one chunk of a plan.
 
@@ -245,6 +256,8 @@ def emit_contraction(
             a vector of columns, a bias for instance; the epilogue gets its result.
         prepare: ``prepare(function, first, last)`` comes before ``operands`` and may
             make the chunk's rows of S; chunks of all columns share no rows.
+        ahead: ``ahead(function, p, q)`` may ask for memory that the epilogue will read
+            for one vector, while its sums are still being made; "outer" only.
     """
     f = Function(module, name, [("ptr", "ctx"), ("i64", "chunk")])
     sizes = extents(f) if extents else (0, 0, 0)
@@ -260,8 +273,9 @@ def emit_contraction(
     first = f.binary("mul", row_block, _i64(plan.rows_per_chunk))
     last = _least(f, f.binary("add", first, _i64(plan.rows_per_chunk)), rows)
     if prepare:
-        prepare(f, first, last)
+        prepare(f, batch, first, last)
     kernel = _Kernel(f, plan, operands(f, batch), depth, epilogue, columns)
+    kernel.ahead = ahead
     left = f.binary("mul", column_block, _i64(plan.columns_per_chunk))
     right = _least(f, f.binary("add", left, _i64(plan.columns_per_chunk)), width)
     kernel.emit(first, last, left, right)
@@ -294,9 +308,10 @@ class _Kernel:
         self.f = f
         self.plan = plan
         self.at = operands
-        self.depth = depth
+        self.depth = depth if operands.depth is None else operands.depth
         self.epilogue = epilogue
         self.columns = columns
+        self.ahead: Callable[[Function, Value, Value], None] | None = None
         self.type = vector(plan.element, plan.lanes)
         self.dots = min(_DOTS, plan.lanes)
         self.tile_size = plan.heights[0] * plan.tile_columns
@@ -417,6 +432,7 @@ class _Kernel:
                 f.label(f"{name}.{height}")
             if self.plan.form == "outer":
                 start = _least(f, p, _minus(f, self.last_row, height))
+                self._ask_ahead(p, q, height, len(part.masks))
                 self._outer(tile, start, height, part)
             else:
                 start = p
@@ -437,6 +453,22 @@ class _Kernel:
                 self._hand_out(tile, p, q, masks, count)
         f.jump(name)
         f.label(f"{name}.end")
+
+    def _ask_ahead(self, p: Value, q: Value, height: int, width: int) -> None:
+        """Ask for what the epilogue of a tile will read."""
+        f = self.f
+        if not self.ahead:
+            return
+        if self.plan.transposed:
+            # Its vectors lie one after another: the tile's columns are their rows.
+            with f.loop(0, width * self.plan.lanes) as loop:
+                self.ahead(f, _i64(0), f.binary("add", q, loop.index))
+            return
+        last = _least(f, f.binary("add", p, _i64(height)), self.last_row)
+        with f.loop(p, last) as loop:
+            for j in range(width):
+                column = f.binary("add", q, _i64(j * self.plan.lanes))
+                self.ahead(f, loop.index, column)
 
     def _outer(self, tile: Value, p: Value, height: int, part: _Part) -> None:
         """A tile of broadcast × vector products, from row p on."""
@@ -480,6 +512,8 @@ class _Kernel:
             unroll = min(_UNROLL, depth)
             odd = depth % unroll
             whole = depth - odd
+        elif at.depth is not None:
+            unroll = _UNROLL
         with f.loop(0, whole, unroll, values, nonempty=True) as loop:
             values = loop.carried
             for _ in range(unroll):

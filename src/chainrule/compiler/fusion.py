@@ -37,7 +37,7 @@ from chainrule.core import scalar
 
 __all__ = ["Fused", "Kernel", "fuse"]
 
-_NARROW = 32
+_NARROW = 256
 """Columns up to which a product makes its own left operand."""
 _EXPENSIVE = {"exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "power"}
 
@@ -273,7 +273,11 @@ class _Fusion:
             is_shared = not node.shape or any(
                 n in mine and n.shape == node.shape for n in (*kernel.roots, *theirs)
             )
-            if is_shared and not self._is_cycle(kernel, node):
+            if (
+                is_shared
+                and self._is_in_step(own, kernel)
+                and not self._is_cycle(kernel, node)
+            ):
                 return kernel
         return None
 
@@ -305,6 +309,8 @@ class _Fusion:
             if is_own and not isinstance(node, Map):
                 if current.places != outer:
                     return False
+            elif is_own and any(isinstance(p, Dynamic) for p in current.places):
+                return False
             elif is_own or not (node in self.stored or node in self.home):
                 stack += [o.substitute(current.places) for o in node.operands]
         return True
@@ -337,6 +343,7 @@ class _Fusion:
             and self._can_store(node, first, kernel)
         ):
             self._store(node, first)
+            self._demand_all(node, first)
             return
         pending = [p for p in self._pending(access) if self.home[p.node] is not kernel]
         # A cast to a wider type is cheaper to repeat than to store.
@@ -345,6 +352,7 @@ class _Fusion:
         for other in foreign:
             if self._can_store(node, other, kernel):
                 self._store(node, other)
+                self._demand_all(node, other)
                 return
         self.readers.setdefault(node, {})[kernel] = None
         if access.is_identity and node.shape == kernel.shape + (
@@ -364,9 +372,28 @@ class _Fusion:
         if any(self.home[p.node] is not kernel for p in pending):
             return False
         waiting = [reader, *self.readers.get(node, ())]
-        if any(r is not kernel and self._reaches(kernel, r) for r in waiting):
-            return False
+        for other in waiting:
+            if other is not kernel and (
+                self._reaches(kernel, other) or self._waits_for(node, other)
+            ):
+                return False
         return self._fits(own, kernel) and not self._is_cycle(kernel, node)
+
+    def _waits_for(self, node: Node, kernel: Kernel) -> bool:
+        """Whether a value is made of something that a kernel makes."""
+        seen: set[Node] = set()
+        stack: list[Node] = [*sources(node)]
+        while stack:
+            n = stack.pop()
+            if n in seen:
+                continue
+            seen.add(n)
+            home = self.home.get(n)
+            if home is None:
+                stack += sources(n)
+            elif self._reaches(home, kernel):
+                return True
+        return False
 
     def _is_cycle(self, kernel: Kernel, node: Node) -> bool:
         """Whether the node, were it in the kernel, would wait for the kernel."""
@@ -384,6 +411,8 @@ class _Fusion:
                 if self._reaches(home, kernel):
                     return True
                 continue
+            if isinstance(n, Alias) and self.home.get(n.access.node) is kernel:
+                return True  # in another order than the kernel writes it
             stack += sources(n)
         return False
 
@@ -428,19 +457,23 @@ class _Fusion:
         cache in between. With many columns, several chunks would need the same rows.
         """
         for kernel in list(self.kernels):
-            if kernel.kind != "product" or len(kernel.shape) != 2:
+            if kernel.kind != "product" or len(kernel.shape) > 3:
                 continue
             (core,) = kernel.cores
             assert isinstance(core, Contract)
+            places: tuple[Place, ...] = (Index.axis(0), Index.axis(2))
+            if len(kernel.shape) == 3 and isinstance(core.depth, int):
+                # One of several parts of each row, beginning where the last one ends.
+                places = (Index.axis(1), Index(((0, core.depth), (3, 1))))
             rows = core.a.node
             home = self.home.get(rows)
-            width = kernel.shape[1]
+            width = kernel.shape[-1]
             if (
                 home is None
                 or home.kind != "map"
                 or home.roots != [rows]
                 or not (isinstance(width, int) and width <= _NARROW)
-                or core.a.places != (Index.axis(0), Index.axis(2))
+                or core.a.places != places
                 or any(self._reads(kernel, k) for k in self.kernels if k is not home
                        and self._reads(k, home) and k is not kernel)
             ):  # fmt: skip
@@ -564,6 +597,7 @@ def _topological(
     kernels: Sequence[Kernel], needs: dict[Kernel, set[Kernel]]
 ) -> list[Kernel]:
     done: dict[Kernel, None] = {}
+    under_way: set[Kernel] = set()
     stack: list[tuple[Kernel, bool]] = [(k, False) for k in reversed(kernels)]
     while stack:
         k, is_expanded = stack.pop()
@@ -571,7 +605,10 @@ def _topological(
             continue
         if is_expanded:
             done[k] = None
+        elif k in under_way:
+            raise AssertionError("kernels wait for one another")
         else:
+            under_way.add(k)
             stack.append((k, True))
             stack += [(n, False) for n in needs[k] if n not in done]
     return list(done)

@@ -298,6 +298,9 @@ class Contract(Node):
     a: Access = None  # type: ignore[assignment]
     b: Access = None  # type: ignore[assignment]
     depth: Size = 0
+    total: int = 0
+    """If not 0, the first batch axis counts parts of a sum of so many terms; each has
+    ``depth`` of them, the last what is left."""
 
     @property
     def operands(self) -> tuple[Access, ...]:
@@ -305,7 +308,8 @@ class Contract(Node):
 
     def describe(self) -> str:
         k = _AXES[len(self.shape)]
-        return f"sum over {k} < {self.depth} of {self.a}·{self.b}"
+        parts = f" (of {self.total})" if self.total else ""
+        return f"sum over {k} < {self.depth}{parts} of {self.a}·{self.b}"
 
 
 @dataclass(eq=False, repr=False)

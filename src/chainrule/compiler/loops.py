@@ -388,7 +388,7 @@ class Emitter:
                 many = f.splat(self.size(stride), lanes_of(position.places.type))
                 places = join(places, f.binary("mul", position.places, many))
                 continue
-            if position.step:
+            if position.step and self.lanes > 1:
                 if isinstance(stride, Extent):
                     lanes = self._lanes_of(position)
                     many = f.splat(self.size(stride), lanes_of(lanes.type))

@@ -18,14 +18,24 @@ from chainrule.compiler.ir import (
     Access,
     Contract,
     Definitions,
+    Dynamic,
     Index,
+    Leaf,
     Map,
     Node,
     Place,
     Size,
     product,
 )
-from chainrule.compiler.loops import Chunks, Emitter, Position, Slots, llvm_type
+from chainrule.compiler.loops import (
+    ZERO,
+    Chunks,
+    Emitter,
+    Position,
+    Slots,
+    llvm_type,
+    memory_type,
+)
 from chainrule.compiler.simplify import with_operands
 from chainrule.core import scalar
 
@@ -33,6 +43,8 @@ __all__ = ["arrange", "emit_product"]
 
 _SHORT_DEPTH = 48
 """Below this many terms, sums across a vector cost more than a transposed copy."""
+_LONG_DEPTH = 512
+_EVEN = 2  # products that are unrolled as if their number of terms were known
 _NARROW = 12
 """Up to so many columns, vectors run along the rows: they would not be filled."""
 
@@ -85,6 +97,9 @@ def arrange(given: Definitions) -> Definitions:
                 a = _copy(a, current, without=i + 1)
                 nodes.append(a.node)
             current = replace(current, a=a, b=b)
+        if isinstance(current, Contract) and _is_long(current):
+            halves, current = _halved(current)
+            nodes.append(halves)
         renamed[node] = current
         nodes.append(current)
     return Definitions(
@@ -92,6 +107,39 @@ def arrange(given: Definitions) -> Definitions:
         [renamed[n] for n in given.outputs],
         [(variable, renamed[n]) for variable, n in given.assignments],
     )
+
+
+def _is_long(node: Contract) -> bool:
+    """Whether a product is worth summing in two halves, each by a thread of its own.
+
+    A thread then reads the same half of the inputs and of the weights that it
+    overwrites when their gradient, too, is cut along the inputs: neither half moves
+    from one processor's cache to another's. What is made twice are the results.
+    """
+    depth, width = node.depth, node.shape[-1]
+    if len(node.shape) != 2 or not isinstance(depth, int) or depth % _EVEN:
+        return False
+    is_wide = isinstance(width, int) and width <= depth // 2
+    return is_wide and depth >= _LONG_DEPTH
+
+
+def _halved(node: Contract) -> tuple[Contract, Map]:
+    """Two products, each over half of the terms, and their sum."""
+    assert isinstance(node.depth, int)
+    # Where one half ends and the other begins, a line of the cache does as well.
+    line = 64 // node.dtype.itemsize
+    half = -(-node.depth // (2 * line)) * line
+    moved = (Index.axis(1), Index.axis(2), Index(((0, half), (3, 1))))
+    halves = Contract(
+        f"{node.name}_halves", (2, *node.shape), node.dtype,
+        node.a.substitute(moved), node.b.substitute(moved), half, node.depth,
+    )  # fmt: skip
+    parts = tuple(
+        Access(halves, (Index(offset=i), Index.axis(0), Index.axis(1))) for i in (0, 1)
+    )
+    x0, x1 = scalar.symbol("x0"), scalar.symbol("x1")
+    total = Map(node.name, node.shape, node.dtype, "expression", x0 + x1, parts)
+    return halves, total
 
 
 def _copy(access: Access, node: Contract, without: int) -> Access:
@@ -116,6 +164,40 @@ def _copy(access: Access, node: Contract, without: int) -> Access:
     return Access(copy, tuple(Index.axis(a) for a in order))
 
 
+def _picked(rows: Node) -> list[Access]:
+    """What is read at rows that an index names, along the rows' own columns."""
+    found: list[Access] = []
+    stack = list(rows.operands)
+    while stack:
+        access = stack.pop()
+        if len(access.places) == 2 and isinstance(access.places[0], Dynamic):
+            if access.places[1] == Index.axis(1):
+                found.append(access)
+        elif isinstance(access.node, Map) and access.is_identity:
+            stack += [o.substitute(access.places) for o in access.node.operands]
+    return found
+
+
+def _read_with(kernel: Kernel, stored: set[Node]) -> list[Node]:
+    """Arrays of floats that the results read at their own position."""
+    found: dict[Node, None] = {}
+    own = {*kernel.roots, *kernel.cores}
+    stack = [a for r in kernel.roots if isinstance(r, Map) for a in r.operands]
+    seen: set[Access] = set()
+    while stack:
+        access = stack.pop()
+        if access in seen or not access.is_identity:
+            continue
+        seen.add(access)
+        node = access.node
+        if isinstance(node, Leaf) or (node in stored and node not in own):
+            if node.dtype.kind == "f":
+                found[node] = None
+        elif isinstance(node, Map):
+            stack += [o.substitute(access.places) for o in node.operands]
+    return list(found)
+
+
 def emit_product(
     module: Module,
     kernel: Kernel,
@@ -135,11 +217,20 @@ def emit_product(
     scalars, vectors = (node.b, node.a) if swapped else (node.a, node.b)
     ndim = len(node.shape) + 1
     p, q, k = (ndim - 2, ndim - 3, ndim - 1) if swapped else range(ndim - 3, ndim)
-    static = [s if isinstance(s, int) else None for s in (rows, columns, node.depth)]
+    sizes = (rows, columns, None if node.total else node.depth)
+    static = [s if isinstance(s, int) else None for s in sizes]
     own_rows = [r for r in kernel.roots if r is node.a.node and not swapped]
     results = [r for r in kernel.roots if r not in own_rows]
     element = llvm_type(node.dtype)
-    plan = plan_contraction(target, form, element, *static, transposed=transposed)
+    plan = plan_contraction(
+        target,
+        form,
+        element,
+        *static,
+        transposed=transposed,
+        whole_rows=bool(own_rows),
+        typical_depth=node.depth if isinstance(node.depth, int) else None,
+    )
     emitters: dict[int, Emitter] = {}
 
     def emitter(f: Function) -> Emitter:
@@ -156,6 +247,14 @@ def emit_product(
         return tuple(  # type: ignore[return-value]
             s if isinstance(s, int) else e.size(s) for s in (rows, columns, node.depth)
         )
+
+    def depth_of(f: Function, part: Value) -> Value | None:
+        """How many terms the sum has, where not all have as many."""
+        if not node.total:
+            return None
+        e = emitter(f)
+        gone = f.binary("mul", part, e.size(node.depth))
+        return e.least(e.size(node.depth), f.binary("sub", e.size(node.total), gone))
 
     def operands(f: Function, batch: Value) -> Operands:
         e = emitter(f)
@@ -176,7 +275,7 @@ def emit_product(
         across = stride(vectors, k if form == "outer" else q)
         return Operands(
             start(scalars), start(vectors), stride(scalars, p), stride(scalars, k),
-            across,
+            across, depth_of(f, batch),
         )  # fmt: skip
 
     def epilogue(
@@ -191,23 +290,51 @@ def emit_product(
             e.remember(node, positions, sums)
             e.store_all(results, lambda r: positions)
 
-    def prepare(f: Function, first: Value, last: Value) -> None:
-        """Make the chunk's rows of the left operand."""
+    def prepare(f: Function, batch: Value, first: Value, last: Value) -> None:
+        """Make the chunk's rows of the left operand, or its half of them."""
         e = emitter(f)
+        begin = f.binary("mul", batch, e.size(node.depth))
+        end = f.binary("add", begin, depth_of(f, batch) or e.size(node.depth))
+        picked = [p for r in own_rows for p in _picked(r)]
         with f.loop(first, last) as loop, e.scope():
             row = Position(loop.index)
             for root in own_rows:
                 for access in root.operands:
                     e.hoist(access, [row])
-            e.along(
-                Value("i64", "0"),
-                e.size(node.depth),
-                lambda p: e.store_all(own_rows, lambda r: [row, p]),
-            )
+            # Rows picked from a large data set are not in any cache: while one is
+            # copied, the next is asked for.
+            after = f.binary("add", loop.index, Value("i64", "1"))
+            after = e.least(after, f.binary("sub", last, Value("i64", "1")))
+            following = [
+                (access, [e._at(p, [Position(after), ZERO]) for p in access.places[:1]])
+                for access in picked
+            ]
+
+            def body(position: Position) -> None:
+                e.store_all(own_rows, lambda r: [row, position])
+                for access, places in following:
+                    address = e._address(access.node, [*places, position])
+                    pointer = e.pointer(access.node)
+                    kind = memory_type(access.node.dtype)
+                    f.prefetch(f.at(pointer, address.base, kind))
+
+            e.along(begin, end, body)
+
+    read = [n for n in _read_with(kernel, stored) if n.shape == node.shape]
+
+    def ahead(f: Function, p: Value, q: Value) -> None:
+        e = emitter(f)
+        at_p, at_q = Position(p), Position(q)
+        positions = [*where, at_q, at_p] if swapped else [*where, at_p, at_q]
+        for other in read:
+            address = e._address(other, positions)
+            place = f.at(e.pointer(other), address.base, llvm_type(other.dtype))
+            f.prefetch(place)
 
     emit_contraction(
         module, f"cr_{kernel.name}", plan, operands, epilogue, extents=extents,
         prepare=prepare if own_rows else None,
+        ahead=ahead if read else None,
     )  # fmt: skip
     return Chunks(
         (

@@ -37,7 +37,7 @@ __all__ = ["Layout", "Machine", "assemble"]
 
 SLOT_POOL, SLOT_PARALLEL, SLOT_STACKED, SLOT_NUM_STACKED = 1, 2, 4, 5
 
-_SERIAL_NS = 4000
+_SERIAL_NS = 16000
 """A phase that takes less on one thread is not worth handing out."""
 
 

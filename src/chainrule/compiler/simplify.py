@@ -157,7 +157,7 @@ def _key(node: Node) -> Hashable | None:
     if isinstance(node, Reduce):
         return (*common, node.kind, node.extents, node.access)
     if isinstance(node, Contract):
-        return (*common, node.a, node.b, node.depth)
+        return (*common, node.a, node.b, node.depth, node.total)
     if isinstance(node, Scan):
         return (*common, node.access, node.axis)
     return None

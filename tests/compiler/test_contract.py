@@ -57,7 +57,8 @@ def products(n: int, k: int, m: int) -> list[tuple[Any, list[np.ndarray]]]:
         (lambda a, b: a @ b, [normal(2, n, k), normal(k)]),
         (lambda a, b: a @ b, [normal(k), normal(k)]),
         (lambda a, b: a[::-1, ::2] @ b[1:], [normal(n, 2 * k), normal(k + 1, m)]),
-        (lambda a, b: cr.relu(cr.tanh(a) @ b + b[0]) @ b.T, [normal(n, k), normal(k, m)]),
+        (lambda a, b: cr.relu(cr.tanh(a) @ b + b[0]) @ b.T,
+         [normal(n, k), normal(k, m)]),
         (lambda a: a @ a.T, [normal(n, k)]),
         (lambda a, i, b: a[i] @ b, [normal(9, k), ints(9, n), normal(k, m)]),
     ]  # fmt: skip
@@ -299,7 +300,7 @@ def test_what_one_program_cannot_serve_is_compiled_again(f, agreement):
     assert sum(map(len, compiled._builds.values())) == 4
 
 
-# ------------------------------------------------------------------ indices out of range
+# --------------------------------------------------------------- indices out of range
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int32", "uint8"])
@@ -504,3 +505,13 @@ def test_nothing_outside_of_a_buffer_is_touched(target, monkeypatch):
 
 if __name__ == "__main__":
     run_between_guards()
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "multiclass_hinge"])
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_out_of_range_is_an_error_below_zero_too(loss, label):
+    scores = np.arange(12, dtype=np.float32).reshape(4, 3)
+    compiled = cr.compile(getattr(cr.nn, loss))
+    assert np.isfinite(compiled(scores, np.array([0, 2, 1, 2])).item())
+    with pytest.raises(cr.errors.IndexingError, match="out of range"):
+        compiled(scores, np.array([0, 2, 1, label]))

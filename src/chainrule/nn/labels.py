@@ -64,7 +64,8 @@ def check_labels(name: str, labels: Tensor, scores: Tensor) -> Tensor:
         )
     array = known_values(labels)
     if array is None:
-        return labels
+        # Without values yet: a label below 0 must not count from the end, as an index.
+        return labels.astype(np.uint32)
     # Read without a sign, negative labels are huge: one pass finds both kinds.
     if np.maximum.reduce(array.view(_UNSIGNED[array.itemsize])) >= num_classes:
         raise IndexingError(

@@ -1,6 +1,5 @@
 """Native code on disk: kept whole, trusted only where it is the user's own."""
 
-import multiprocessing
 import os
 import stat
 import subprocess
@@ -389,29 +388,33 @@ def test_a_full_disk_at_the_rename_keeps_the_earlier_entry(folder, monkeypatch):
 # Several at once.
 
 
-def fill(start, number, found):
-    start.wait()
-    wrong = 0
-    for turn in range(150):
-        name = keys(3)[turn % 3]
-        entry = cache.load(name)
-        wrong += entry is not None and entry.code != name.encode() * 500
-        cache.store(name, Entry(name.encode() * 500, {"by": number}))
-        wrong += cache.load(name) is None
-    found.put(wrong)
+FILL = """
+import sys
+from chainrule.compiler import cache
+
+names, wrong = sys.argv[1:], 0
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(150):
+    name = names[turn % 3]
+    entry = cache.load(name)
+    wrong += entry is not None and entry.code != name.encode() * 500
+    cache.store(name, cache.Entry(name.encode() * 500, {}))
+    wrong += cache.load(name) is None
+print(wrong)
+"""
 
 
 def test_two_processes_filling_the_same_entries_see_whole_ones_only(folder):
-    spawning = multiprocessing.get_context("spawn")
-    start, found = spawning.Barrier(2), spawning.SimpleQueue()
-    workers = [
-        spawning.Process(target=fill, args=(start, number, found)) for number in (0, 1)
-    ]
+    command = [sys.executable, "-c", FILL, *keys(3)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    workers = [subprocess.Popen(command, **pipes) for _ in range(2)]
     for worker in workers:
-        worker.start()
-    assert [found.get() for _ in workers] == [0, 0]
+        assert worker.stdout.readline() == "ready\n"
     for worker in workers:
-        worker.join()
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    assert [worker.communicate(timeout=60)[0] for worker in workers] == ["0\n", "0\n"]
     assert sorted(os.listdir(folder)) == [f"{name}.native" for name in keys(3)]
 
 

@@ -89,6 +89,7 @@ class CompiledFunction(Generic[P, R]):
         self._builds: dict[Any, list[Build]] = {}
         self._latest: Build | None = None
         self._lock = threading.Lock()
+        self._running = threading.Lock()
         functools.update_wrapper(self, f)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -200,15 +201,26 @@ class CompiledFunction(Generic[P, R]):
         arrays: list[Array] = []
         key = (mode.recording, _key(args, arrays), _key(kwargs, arrays))
         n = next((a.shape[0] for a in arrays if a.ndim), None)
+        found = self._known(key, n)
+        if found is None:
+            with self._lock:
+                # Another thread may have compiled it meanwhile, and two programs that
+                # write the same variables would not wait for each other.
+                found = self._known(key, n)
+                if found is None:
+                    found = build(capture(self.function, args, kwargs))
+                    found.machine.lock = self._running
+                    # What was captured when a module trained may be of use again.
+                    self._builds.setdefault(key, []).append(found)
+                    self._latest = found
+        return found, arrays, n
+
+    def _known(self, key: Any, n: int | None) -> Build | None:
+        """Code that is right for this call, if there is any."""
         for found in self._builds.get(key, ()):
             if found.admits(n) and found.graph.is_current():
-                return found, arrays, n
-        with self._lock:
-            made = build(capture(self.function, args, kwargs))
-            # What was captured when a module trained may be of use again.
-            self._builds.setdefault(key, []).append(made)
-            self._latest = made
-        return made, arrays, n
+                return found
+        return None
 
     def _finish(
         self, found: Build, values: list[Array], n: int | None, lead: Any

@@ -227,6 +227,8 @@ def _sliced(size: int, start: Any, stop: Any, step: int | None) -> int:
     """How many of ``size`` elements a slice takes."""
     if all(type(n) is int or n is None for n in (size, start, stop)):
         return len(range(size)[start:stop:step])
+    if step == -1 and start is None and stop is None:
+        return size  # all of them, backwards
     if step not in (None, 1):
         return len(range(size)[slice(start, stop, step)])  # for this size alone
     low = 0 if start is None else _inside(size, start)

@@ -8,7 +8,7 @@ it is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,11 +59,6 @@ class Kernel:
     cores: list[Node] = field(default_factory=list)
     roots: list[Node] = field(default_factory=list)
     name: str = ""
-
-    @property
-    def stored(self) -> list[Node]:
-        """What it writes to memory, in the order of evaluation."""
-        return self.roots
 
     def text(self) -> str:
         """What it computes, as text."""
@@ -418,17 +413,7 @@ class _Fusion:
 
     def _reaches(self, kernel: Kernel, target: Kernel) -> bool:
         """Whether a kernel needs, directly or not, what the target makes."""
-        seen: set[Kernel] = set()
-        stack = [kernel]
-        while stack:
-            k = stack.pop()
-            if k is target:
-                return True
-            if k in seen:
-                continue
-            seen.add(k)
-            stack += [h for h in self._needs(k) if h is not k]
-        return False
+        return _depends(kernel, target, self._needs)
 
     def _needs(self, kernel: Kernel) -> set[Kernel]:
         """The kernels whose results a kernel reads."""
@@ -506,7 +491,9 @@ class _Fusion:
                 elsewhere = variable in reads[home] and not self._reads_in_step(
                     home, variable, node
                 )
-                if elsewhere or any(_depends(k, home, needs) for k in others):
+                if elsewhere or any(
+                    _depends(k, home, needs.__getitem__) for k in others
+                ):
                     ok = False
                 else:
                     needs[home] = needs[home] | others
@@ -520,6 +507,7 @@ class _Fusion:
         return Fused(ordered, self.definitions, self.stored, in_place, copies, needs)
 
     def _leaf_reads(self, kernel: Kernel) -> set[Node]:
+        """Everything that a kernel reads, down to memory."""
         found: set[Node] = set()
         stack: list[Node] = []
         for node in (*kernel.cores, *kernel.roots):
@@ -530,21 +518,14 @@ class _Fusion:
                 continue
             found.add(n)
             home = self.home.get(n)
-            if (
-                isinstance(n, Alias)
-                or not (n in self.stored or (home is not None and home is not kernel))
-                or home is kernel
-            ):
+            is_free = home is None and n not in self.stored
+            if home is kernel or is_free or isinstance(n, Alias):
                 stack += sources(n)
         return found
 
     def _reads_in_step(self, kernel: Kernel, variable: Leaf, node: Node) -> bool:
         """Whether a kernel reads a variable only where it then overwrites it."""
-        if any(isinstance(c, Contract) for c in kernel.cores):
-            cores = kernel.cores
-        else:
-            cores = []
-        for core in (*cores, *(c for c in kernel.cores if c not in cores)):
+        for core in kernel.cores:
             for access in core.operands:
                 if any(a.node is variable for a in self._deep(access, kernel)):
                     return False
@@ -580,7 +561,10 @@ class _Fusion:
                 stack += [o.substitute(current.places) for o in node.operands]
 
 
-def _depends(kernel: Kernel, target: Kernel, needs: dict[Kernel, set[Kernel]]) -> bool:
+def _depends(
+    kernel: Kernel, target: Kernel, needs: Callable[[Kernel], set[Kernel]]
+) -> bool:
+    """Whether a kernel needs another's results, directly or through others."""
     seen: set[Kernel] = set()
     stack = [kernel]
     while stack:
@@ -589,7 +573,7 @@ def _depends(kernel: Kernel, target: Kernel, needs: dict[Kernel, set[Kernel]]) -
             return True
         if k not in seen:
             seen.add(k)
-            stack += needs[k]
+            stack += needs(k)
     return False
 
 

@@ -21,7 +21,6 @@ class Target:
         num_registers: how many of them there are.
         cpu: LLVM's name of a processor; "" for the one this runs on.
         features: LLVM's feature string; "" for the processor's own.
-        has_masks: whether masked loads and stores are instructions.
     """
 
     name: str
@@ -29,7 +28,6 @@ class Target:
     num_registers: int
     cpu: str = ""
     features: str = ""
-    has_masks: bool = False
 
     def lanes(self, element: str) -> int:
         """Elements of this LLVM type in one vector."""
@@ -37,8 +35,8 @@ class Target:
 
 
 TARGETS = {
-    "avx512": Target("avx512", 64, 32, has_masks=True),
-    "avx2": Target("avx2", 32, 16, "haswell", "", has_masks=True),
+    "avx512": Target("avx512", 64, 32),
+    "avx2": Target("avx2", 32, 16, "haswell", ""),
     "neon": Target("neon", 16, 32),
     "generic": Target("generic", 16, 16, "x86-64"),
 }

@@ -49,15 +49,10 @@ from chainrule.compiler.ir import (
     times,
 )
 from chainrule.compiler.vector_math import convert, native_table
+from chainrule.compiler.vector_math import element as element_name
 from chainrule.core import scalar
 
 __all__ = ["Chunks", "Emitter", "Position", "Slots", "emit_loops", "llvm_type"]
-
-_TYPES = {
-    "bool": "i1", "uint8": "i8", "int8": "i8", "uint16": "i16", "int16": "i16",
-    "int32": "i32", "uint32": "i32", "int64": "i64", "uint64": "i64",
-    "float32": "float", "float64": "double",
-}  # fmt: skip
 
 # Slots of the context before the buffers': see ``program``.
 SLOT_BATCH, SLOT_FAULT, FIRST_SLOT = 0, 3, 8
@@ -71,12 +66,12 @@ _SUM_BLOCK = 64
 
 def llvm_type(dtype: np.dtype[Any]) -> str:
     """The type of an element in a register."""
-    return _TYPES[dtype.name]
+    return element_name(dtype.name)
 
 
 def memory_type(dtype: np.dtype[Any]) -> str:
     """The type of an element in memory."""
-    return "i8" if dtype.name == "bool" else _TYPES[dtype.name]
+    return "i8" if dtype.name == "bool" else element_name(dtype.name)
 
 
 @dataclass(frozen=True)

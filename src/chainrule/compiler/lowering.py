@@ -345,14 +345,21 @@ def _logsumexp(
     return View(shape, y.access)
 
 
+def _powers(
+    to: Lowering, x: View, axis: int, dtype: np.dtype[Any]
+) -> tuple[View, View, View]:
+    """The largest element along an axis, exp(x - largest), and the sum of those."""
+    top = to.fold("maximum", x, (axis,), keepdims=True)
+    powers = to.map(x.shape, dtype, scalar.exp(x0 - x1), x, top)
+    return top, powers, to.fold("add", powers, (axis,), keepdims=True)
+
+
 @rule(reduce.Softmax)
 def _softmax(
     to: Lowering, op: Any, shape: Any, dtype: np.dtype[Any], operands: Sequence[View]
 ) -> View:
     (x,) = operands
-    top = to.fold("maximum", x, (op.axis,), keepdims=True)
-    powers = to.map(shape, dtype, scalar.exp(x0 - x1), x, top)
-    total = to.fold("add", powers, (op.axis,), keepdims=True)
+    _, powers, total = _powers(to, x, op.axis, dtype)
     return to.map(shape, dtype, x0 / x1, powers, total)
 
 
@@ -361,9 +368,7 @@ def _log_softmax(
     to: Lowering, op: Any, shape: Any, dtype: np.dtype[Any], operands: Sequence[View]
 ) -> View:
     (x,) = operands
-    top = to.fold("maximum", x, (op.axis,), keepdims=True)
-    powers = to.map(shape, dtype, scalar.exp(x0 - x1), x, top)
-    total = to.fold("add", powers, (op.axis,), keepdims=True)
+    top, _, total = _powers(to, x, op.axis, dtype)
     return to.map(shape, dtype, (x0 - x1) - scalar.log(x2), x, top, total)
 
 

@@ -16,6 +16,7 @@ from chainrule.compiler.ir import (
     Access,
     Alias,
     Contract,
+    Convolution,
     Definitions,
     Dynamic,
     Index,
@@ -23,13 +24,14 @@ from chainrule.compiler.ir import (
     Map,
     Node,
     Opaque,
+    Packed,
     Place,
     Reduce,
     Scan,
     Scatter,
     Size,
+    Spread,
     identity,
-    row_major,
     sources,
     times,
 )
@@ -39,6 +41,17 @@ __all__ = ["Fused", "Kernel", "fuse"]
 
 _NARROW = 256
 """Columns up to which a product makes its own left operand."""
+_WHOLE = {
+    Scan: "scan",
+    Scatter: "scatter",
+    Opaque: "numpy",
+    Convolution: "filters",
+    Spread: "spread",
+    Packed: "pack",
+}
+"""Kernels that make one value and nothing of it."""
+_MAKING = ("product", "convolution", "spread", "columns", "map")
+"""Kernels that can make further values at the positions where they stand."""
 _EXPENSIVE = {"exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "power"}
 
 
@@ -46,9 +59,11 @@ _EXPENSIVE = {"exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "powe
 class Kernel:
     """One walk over positions, and what it computes there.
 
-    Kinds: "product" (a matrix product and what is made of it), "rows" (reductions
-    whose elements lie side by side), "columns" (reductions across), "map" (neither),
-    "scan", "scatter", "numpy".
+    Kinds: "product" (a matrix product and what is made of it), "convolution" and
+    "filters" (by outputs or data, and by filters), "spread" (the way back of pooling),
+    "pack" (filters in the order in which they are read), "rows" (reductions whose
+    elements lie side by side), "columns" (reductions across), "map" (neither), "scan",
+    "scatter", "numpy".
     """
 
     kind: str
@@ -123,8 +138,14 @@ class _Fusion:
                 self._demand_all(node, self.home[node])
             elif isinstance(node, Reduce):
                 self._place_reduction(node)
-            elif isinstance(node, (Scan, Scatter, Opaque)):
-                kind = {Scan: "scan", Scatter: "scatter", Opaque: "numpy"}[type(node)]
+            elif isinstance(node, Convolution) and node.by != "filters":
+                self._new("convolution", node.shape, (), [node])
+                self._demand_all(node, self.home[node])
+            elif isinstance(node, Spread) and node.is_partition:
+                self._new("spread", node.shape, (), [node])
+                self._demand_all(node, self.home[node])
+            elif type(node) in _WHOLE:
+                kind = _WHOLE[type(node)]
                 kernel = self._new(kind, node.shape, (), [node])
                 self._store(node, kernel)
                 self._demand_all(node, kernel)
@@ -284,7 +305,7 @@ class _Fusion:
             wide = (*kernel.shape, *kernel.inner) if kernel.shape else kernel.shape
             if shape not in (kernel.shape, wide):
                 return False
-        elif kernel.kind not in ("product", "columns", "map") or shape != kernel.shape:
+        elif kernel.kind not in _MAKING or shape != kernel.shape:
             return False
         return self._is_in_step(own, kernel)
 
@@ -483,7 +504,7 @@ class _Fusion:
                 home is not None
                 and node not in in_place
                 and node not in outputs
-                and home.kind in ("product", "rows", "columns", "map")
+                and (home.kind in _MAKING or home.kind == "rows")
                 and node.shape == variable.shape
             )
             if ok and home is not None:
@@ -553,7 +574,7 @@ class _Fusion:
             stack += [p.access for p in current.places if isinstance(p, Dynamic)]
             if isinstance(node, Alias):
                 stack.append(Access(node.access.node, current.places))
-            elif isinstance(node, (Reduce, Contract, Leaf)) or (
+            elif isinstance(node, (Reduce, Contract, Convolution, Spread, Leaf)) or (
                 node in self.stored and self.home.get(node) is not kernel
             ):
                 continue
@@ -658,7 +679,7 @@ def _forced(definitions: Definitions) -> dict[Node, None]:
                 visit(place.access, False)
 
     for node in definitions.nodes:
-        fixed = isinstance(node, (Contract, Alias, Opaque))
+        fixed = isinstance(node, (Contract, Convolution, Packed, Alias, Opaque))
         for access in node.operands:
             is_number = (
                 isinstance(access.node, Map) and not access.node.shape and node.shape
@@ -679,7 +700,7 @@ def _forced(definitions: Definitions) -> dict[Node, None]:
 def strides_of(access: Access, ndim: int) -> list[Size] | None:
     """How far in memory the access moves along each axis of its reader."""
     result: list[Size] = [0] * ndim
-    for place, stride in zip(access.places, row_major(access.node.shape), strict=True):
+    for place, stride in zip(access.places, access.node.strides, strict=True):
         if isinstance(place, Dynamic):
             return None
         for axis, coefficient in place.terms:

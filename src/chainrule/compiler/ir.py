@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from chainrule.core.scalar import Expr, formula, substitute, symbol
+from chainrule.ops.window import Window
 
 __all__ = [
     "Access",
@@ -25,12 +26,15 @@ __all__ = [
     "Index",
     "Leaf",
     "Map",
+    "Geometry",
     "Node",
     "Opaque",
+    "Packed",
     "Reduce",
     "Scan",
     "Scatter",
     "Size",
+    "Spread",
     "SquaredBatch",
     "at",
     "identity",
@@ -195,6 +199,9 @@ class Node:
     name: str
     shape: tuple[Size, ...]
     dtype: np.dtype[Any]
+    margins: tuple[tuple[int, int], ...] = field(default=(), kw_only=True)
+    """For each axis, how many zeros lie before and behind in memory; empty for none.
+    A window may look at them."""
 
     @property
     def operands(self) -> tuple[Access, ...]:
@@ -202,9 +209,37 @@ class Node:
         return ()
 
     @property
+    def held(self) -> tuple[Size, ...]:
+        """Its sizes in memory, with the margins."""
+        if not self.margins:
+            return self.shape
+        pairs = zip(self.shape, self.margins, strict=True)
+        return tuple(plus(size, lo + hi) for size, (lo, hi) in pairs)
+
+    @property
+    def strides(self) -> tuple[Size, ...]:
+        """How many elements lie between neighbours along each axis."""
+        return row_major(self.held)
+
+    @property
+    def start(self) -> int:
+        """How many elements of its memory lie before its first."""
+        total: Size = 0
+        for (lo, _), stride in zip(self.margins, self.strides, strict=False):
+            total = plus(total, times(lo, stride))
+        assert isinstance(total, int)
+        return total
+
+    @property
     def spec(self) -> str:
         """Its dtype and shape as text."""
-        return f"{self.dtype.name}[{', '.join(map(str, self.shape))}]"
+        sizes = [
+            f"{lo}+{size}+{hi}" if lo or hi else str(size)
+            for size, (lo, hi) in zip(
+                self.shape, self.margins or ((0, 0),) * len(self.shape), strict=True
+            )
+        ]
+        return f"{self.dtype.name}[{', '.join(sizes)}]"
 
     def describe(self) -> str:
         """How it is made, as text."""
@@ -310,6 +345,125 @@ class Contract(Node):
         k = _AXES[len(self.shape)]
         parts = f" (of {self.total})" if self.total else ""
         return f"sum over {k} < {self.depth}{parts} of {self.a}·{self.b}"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What windows over a batch of images see, with all sizes, those of 1 too.
+
+    Attributes:
+        batch: the number of images.
+        image: their height and width.
+        places: where the window stands, along both.
+        channels, filters: of the images, and of what the window makes of them.
+        window: two axes of it.
+        groups: of channels that do not see each other.
+    """
+
+    batch: Size
+    image: tuple[int, int]
+    places: tuple[int, int]
+    channels: int
+    filters: int
+    window: Window
+    groups: int = 1
+
+    @property
+    def images(self) -> tuple[Size, ...]:
+        """The shape of the images."""
+        return (self.batch, *self.image, self.channels)
+
+    @property
+    def outputs(self) -> tuple[Size, ...]:
+        """The shape of what the windows give."""
+        return (self.batch, *self.places, self.filters)
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """The shape of the filters."""
+        return (*self.window.size, self.channels // self.groups, self.filters)
+
+
+@dataclass(eq=False, repr=False)
+class Convolution(Node):
+    """Σ x[n, s·p + d·i - lo, c]·w[i, c, o]·y[n, p, o], by one of the three.
+
+    By outputs y it is a convolution of x (``a``) and w (``b``), by data x of y and w.
+    By filters, a and b are x and y; then an axis of parts comes first, each the sum
+    over its share of the places, and ``swapped`` says whether that is laid out with o
+    before the taps and channels of one row.
+    """
+
+    by: Literal["outputs", "data", "filters"] = "outputs"
+    a: Access = None  # type: ignore[assignment]
+    b: Access = None  # type: ignore[assignment]
+    geometry: Geometry = None  # type: ignore[assignment]
+    parts: int = 1
+    swapped: bool = False
+
+    @property
+    def operands(self) -> tuple[Access, ...]:
+        return (self.a, self.b)
+
+    def describe(self) -> str:
+        return (
+            f"convolution by {self.by} of {self.a.node.name} and {self.b.node.name}, "
+            f"{self.geometry.window}"
+        )
+
+
+@dataclass(eq=False, repr=False)
+class Packed(Node):
+    """Filters in the order in which a convolution's tiles read them.
+
+    Phase by phase, panel by panel of ``columns`` results, term by term.
+    """
+
+    access: Access = None  # type: ignore[assignment]
+    by: Literal["outputs", "data"] = "outputs"
+    geometry: Geometry = None  # type: ignore[assignment]
+    columns: int = 0
+
+    @property
+    def operands(self) -> tuple[Access, ...]:
+        return (self.access,)
+
+    def describe(self) -> str:
+        return f"{self.access.node.name} in panels of {self.columns}, by {self.by}"
+
+
+@dataclass(eq=False, repr=False)
+class Spread(Node):
+    """Images in which each window adds its output to elements that it sees.
+
+    To all of them, or to the first that is the largest of ``images``.
+    """
+
+    access: Access = None  # type: ignore[assignment]
+    images: Access | None = None
+    geometry: Geometry = None  # type: ignore[assignment]
+
+    @property
+    def operands(self) -> tuple[Access, ...]:
+        return (self.access,) if self.images is None else (self.access, self.images)
+
+    @property
+    def is_partition(self) -> bool:
+        """Whether every element is seen by exactly one window."""
+        window = self.geometry.window
+        return all(
+            k == s and d == 1 and lo == 0 and p * s == h
+            for k, s, d, (lo, _), p, h in zip(
+                window.size, window.stride, window.dilation, window.padding,
+                self.geometry.places, self.geometry.image, strict=True,
+            )
+        )  # fmt: skip
+
+    def describe(self) -> str:
+        where = "all that it sees" if self.images is None else (
+            f"the first largest of {self.images}"
+        )  # fmt: skip
+        return f"{self.access} added to {where}, {self.geometry.window}"
 
 
 @dataclass(eq=False, repr=False)

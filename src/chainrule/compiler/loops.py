@@ -354,7 +354,8 @@ class Emitter:
         """0 or the scale, by a random word that depends on the place alone."""
         f = self.f
         threshold, scale = node.setting
-        flat = self._lanes_of(self._address(node, positions))
+        whole = Leaf(node.name, node.shape, node.dtype)  # as it lies without margins
+        flat = self._lanes_of(self._address(whole, positions))
         key0, key1, step = (self.read(a, ()) for a in node.accesses)
         key0 = f.cast("zext", key0, "i64") if key0.type != "i64" else key0
         key1 = f.cast("zext", key1, "i64") if key1.type != "i64" else key1
@@ -371,14 +372,14 @@ class Emitter:
     def _address(self, node: Node, positions: Sequence[Position]) -> Position:
         """How many elements after its first a node's element lies."""
         f = self.f
-        base: Value | None = None
+        base: Value | None = _i64(node.start) if node.start else None
         step: int = 0
         places: Value | None = None
 
         def join(total: Value | None, term: Value) -> Value:
             return term if total is None else f.binary("add", total, term)
 
-        for position, stride in zip(positions, row_major(node.shape), strict=True):
+        for position, stride in zip(positions, node.strides, strict=True):
             if position.places is not None:
                 many = f.splat(self.size(stride), lanes_of(position.places.type))
                 places = join(places, f.binary("mul", position.places, many))
@@ -590,7 +591,7 @@ def _is_flat(e: Emitter, roots: Sequence[Node], ndim: int, outer: int) -> bool:
                 or outer > 0
                 or (not node.shape)
             )
-        if access.places != whole or node.shape != shape:
+        if access.places != whole or node.shape != shape or node.margins:
             return False
         if isinstance(node, Map) and (node not in e.stored or node in e.own):
             if node.kind == "iota":
@@ -599,6 +600,8 @@ def _is_flat(e: Emitter, roots: Sequence[Node], ndim: int, outer: int) -> bool:
         return True
 
     def start(node: Node) -> bool:
+        if node.margins:
+            return False
         if isinstance(node, Reduce):
             return is_fine(node.access, (*node.shape, *node.extents))
         assert isinstance(node, Map)

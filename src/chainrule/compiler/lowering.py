@@ -45,7 +45,7 @@ from chainrule.core.size import Size as CapturedSize
 from chainrule.core.spec import BOOL, INT64
 from chainrule.ops import elementwise, indexing, linalg, random, reduce, shape
 
-__all__ = ["lower"]
+__all__ = ["Lowering", "View", "lower", "opaque", "own_places", "padded", "rule"]
 
 
 class View(NamedTuple):
@@ -517,10 +517,10 @@ def _pad(
     to: Lowering, op: Any, shape: Any, dtype: np.dtype[Any], operands: Sequence[View]
 ) -> View:
     starts = [to.extent(before) for before, _ in op.widths]
-    return _padded(to, operands[0], shape, starts, op.value)
+    return padded(to, operands[0], shape, starts, op.value)
 
 
-def _padded(
+def padded(
     to: Lowering, y: View, shape: Sequence[Size], starts: Sequence[Size], value: float
 ) -> View:
     """y as a part of something larger: where it starts there, and what is around it."""
@@ -760,7 +760,7 @@ def _placed(
         starts.append(_begin(to, next(remaining), *values))
     part = View((*sizes, *given), x.access)
     starts += [0] * (len(shape) - len(starts))
-    return _padded(to, part, shape, starts, 0.0)
+    return padded(to, part, shape, starts, 0.0)
 
 
 @rule(indexing.OneHot)
@@ -794,7 +794,7 @@ def lower(graph: CapturedGraph, n: int | None = None) -> Definitions:
             operands = [views[i] for i in node.inputs]
             found = _rule_of(op)
             if found is None:
-                views[node] = _opaque(to, op, sizes, dtype, operands)
+                views[node] = opaque(to, op, sizes, dtype, operands)
             else:
                 views[node] = found(to, op, sizes, dtype, operands)
         elif node.kind == "number":
@@ -813,13 +813,14 @@ def _leaf(to: Lowering, node: Any, kind: str, source: Any) -> View:
     return View(sizes, to.add(leaf).access)
 
 
-def _opaque(
+def opaque(
     to: Lowering,
     op: Op,
     sizes: tuple[Size, ...],
     dtype: np.dtype[Any],
     operands: Sequence[View],
 ) -> View:
+    """The value as NumPy computes it."""
     wholes = [to.whole(x) for x in operands]
     accesses = tuple(Access(w, identity(len(w.shape))) for w in wholes)
     kept = tuple(s for s in sizes if s != 1)

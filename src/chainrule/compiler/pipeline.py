@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import chainrule.compiler.spatial  # noqa: F401  its rules join those of lowering
 from chainrule.compiler import cache, native
 from chainrule.compiler.fusion import Fused, fuse
 from chainrule.compiler.host import Target, host_target
 from chainrule.compiler.ir import SquaredBatch
 from chainrule.compiler.lowering import lower
+from chainrule.compiler.phases import arrange_windows
 from chainrule.compiler.products import arrange
 from chainrule.compiler.program import Machine, assemble
 from chainrule.compiler.simplify import simplify
@@ -158,7 +160,7 @@ def _build(graph: CapturedGraph, target: Target, n: int | None) -> Build:
 
     lowered = timed("lower", lambda: lower(graph, n))
     simple = timed("simplify", lambda: simplify(lowered))
-    arranged = timed("arrange", lambda: arrange(simple))
+    arranged = timed("arrange", lambda: arrange_windows(arrange(simple)))
     fused = timed("fuse", lambda: fuse(arranged))
     module, layout = timed("kernels", lambda: assemble(fused, target))
     text = timed("text", module.text)

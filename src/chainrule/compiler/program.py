@@ -18,10 +18,24 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.compiler.convolution import (
+    emit_convolution,
+    emit_filters,
+    emit_pack,
+)
 from chainrule.compiler.emit import Function, Module, Value
 from chainrule.compiler.fusion import Fused, Kernel
 from chainrule.compiler.host import Target
-from chainrule.compiler.ir import Alias, Leaf, Node, Opaque, at, product, sources
+from chainrule.compiler.ir import (
+    Alias,
+    Convolution,
+    Leaf,
+    Node,
+    Opaque,
+    at,
+    product,
+    sources,
+)
 from chainrule.compiler.loops import (
     FIRST_SLOT,
     SLOT_FAULT,
@@ -31,9 +45,19 @@ from chainrule.compiler.loops import (
 )
 from chainrule.compiler.native import Library, attributes
 from chainrule.compiler.products import emit_product
+from chainrule.compiler.pooling import emit_spread
 from chainrule.compiler.threads import emit_flush_denormals, emit_restore, pool
 
 __all__ = ["Layout", "Machine", "assemble"]
+
+EMITTERS = {
+    "product": emit_product,
+    "convolution": emit_convolution,
+    "filters": emit_filters,
+    "pack": emit_pack,
+    "spread": emit_spread,
+}
+"""What writes a kernel of each kind; loops are the rest."""
 
 SLOT_POOL, SLOT_PARALLEL, SLOT_STACKED, SLOT_NUM_STACKED = 1, 2, 4, 5
 
@@ -95,10 +119,9 @@ def assemble(fused: Fused, target: Target) -> tuple[Module, Layout]:
     phases = phases_of(fused)
     chunks: dict[Kernel, Chunks] = {}
     for kernel in fused.kernels:
-        if kernel.kind == "numpy":
-            continue
-        emit = emit_product if kernel.kind == "product" else emit_loops
-        chunks[kernel] = emit(module, kernel, target, slots, fused.stored)
+        if kernel.kind != "numpy":
+            emit = EMITTERS.get(kernel.kind, emit_loops)
+            chunks[kernel] = emit(module, kernel, target, slots, fused.stored)
     for node in fused.stored:
         if not isinstance(node, Alias):
             slots.of(node)
@@ -197,6 +220,11 @@ def estimated_ns(kernel: Kernel, n: int) -> float:
     results = max(len(kernel.roots), 1)
     if kernel.kind == "product":
         return positions * (inner / 40 + 0.2 * results)
+    for core in kernel.cores:
+        if isinstance(core, Convolution):
+            g = core.geometry
+            places = at(product(g.outputs), n)
+            return places * math.prod(g.kernel[:3]) / 40
     if kernel.kind == "rows":
         return positions * (20 + 0.3 * inner) * max(len(kernel.cores), 1) ** 0.5
     if kernel.kind == "columns":
@@ -312,7 +340,7 @@ class Machine:
         The largest are placed first, each at the lowest place that is free for it.
         """
         sizes = {
-            node: -(-max(at(product(node.shape), n) * node.dtype.itemsize, 1) // 128)
+            node: -(-max(at(product(node.held), n) * node.dtype.itemsize, 1) // 128)
             * 128
             for node in self._arena_nodes
         }
@@ -321,6 +349,8 @@ class Machine:
         total = 0
         for node in sorted(sizes, key=lambda k: -sizes[k]):
             first, last = self._lives.get(node, (0, len(self.layout.phases)))
+            if any(map(any, node.margins)):  # zeros that nobody writes again
+                first, last = 0, len(self.layout.phases)
             size = sizes[node]
             offset = 0
             others = sorted(p for p in placed if p[2] <= last and first <= p[3])
@@ -367,10 +397,13 @@ class Machine:
         kept: list[Any] = []
         if self._prepared != n:
             if len(self._arena) < memory.size_bytes + 128:
-                self._arena = np.empty(memory.size_bytes + 128, np.uint8)
+                self._arena = np.zeros(memory.size_bytes + 128, np.uint8)
             start = -(-self._arena.ctypes.data // 128) * 128
             for slot, offset in memory.offsets.items():
                 context[slot] = start + offset
+            for node in self._arena_nodes:
+                if any(map(any, node.margins)):
+                    self._raw(node, n)[:] = 0
             first = self.layout.first_count
             context[first : first + len(memory.counts)] = memory.counts
             context[0] = n
@@ -438,11 +471,19 @@ class Machine:
 
     def view(self, node: Node, n: int) -> np.ndarray[Any, Any]:
         """The memory of a value as an array, without axes of size 1."""
+        shape, held = (tuple(at(s, n) for s in sizes)
+                       for sizes in (node.shape, node.held))  # fmt: skip
+        whole = np.ndarray(held, node.dtype, self._raw(node, n))
+        margins = node.margins or ((0, 0),) * len(shape)
+        return whole[tuple(slice(lo, lo + size) for (lo, _), size in
+                           zip(margins, shape, strict=True))]  # fmt: skip
+
+    def _raw(self, node: Node, n: int) -> np.ndarray[Any, Any]:
+        """The bytes in which a value is held."""
         slot = self.layout.buffers[self._storage(node)]
-        shape = tuple(at(s, n) for s in node.shape)
-        size = math.prod(shape) * node.dtype.itemsize
+        size = at(product(node.held), n) * node.dtype.itemsize
         raw = (ctypes.c_uint8 * size).from_address(int(self._context[slot]))
-        return np.ndarray(shape, node.dtype, memoryview(raw))
+        return np.frombuffer(raw, np.uint8)
 
     def _compute(self, kernel: Kernel, n: int) -> None:
         """One op that only NumPy can compute."""

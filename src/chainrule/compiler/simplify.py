@@ -13,6 +13,7 @@ from typing import Any
 from chainrule.compiler.ir import (
     Access,
     Contract,
+    Convolution,
     Definitions,
     Dynamic,
     Leaf,
@@ -22,6 +23,7 @@ from chainrule.compiler.ir import (
     Reduce,
     Scan,
     Scatter,
+    Spread,
     reachable,
 )
 from chainrule.core import scalar
@@ -66,9 +68,12 @@ def with_operands(node: Node, renamed: dict[Node, Node]) -> Node:
     """The node, reading what its operands became."""
     if not any(n in renamed and renamed[n] is not n for n in _reads(node)):
         return node
-    if isinstance(node, Contract):
+    if isinstance(node, (Contract, Convolution)):
         a, b = (_access(x, renamed) for x in (node.a, node.b))
         return replace(node, a=a, b=b)
+    if isinstance(node, Spread) and node.images is not None:
+        access, images = (_access(x, renamed) for x in (node.access, node.images))
+        return replace(node, access=access, images=images)
     if isinstance(node, Scatter):
         places = tuple(_place(p, renamed) for p in node.places)
         return replace(node, access=_access(node.access, renamed), places=places)
@@ -160,4 +165,8 @@ def _key(node: Node) -> Hashable | None:
         return (*common, node.a, node.b, node.depth, node.total)
     if isinstance(node, Scan):
         return (*common, node.access, node.axis)
+    if isinstance(node, Convolution):
+        return (*common, node.by, node.a, node.b, node.geometry)
+    if isinstance(node, Spread):
+        return (*common, node.access, node.images, node.geometry)
     return None

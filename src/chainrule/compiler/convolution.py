@@ -1,0 +1,646 @@
+"""Native code for convolutions: by outputs, by data and by filters.
+
+With channels last no patches are laid out: a row of the register tile is a pixel, a
+column a vector of channels, and the terms of a sum lie at constant distances, in an
+image that has margins and in filters packed panel by panel. What follows elementwise is
+computed while a tile is at hand.
+
+Work is split by shape only, and every sum is made in one order, so results do not
+depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chainrule.compiler.emit import Function, Module, Value, vector
+from chainrule.compiler.fusion import Kernel
+from chainrule.compiler.host import Target
+from chainrule.compiler.ir import (
+    Access,
+    Convolution,
+    Node,
+    Packed,
+    Size,
+    row_major,
+)
+from chainrule.compiler.loops import Chunks, Emitter, Position, Slots, llvm_type
+from chainrule.compiler.phases import Phase, columns_of, phases_of
+from chainrule.compiler.tile import Term, Tile
+
+__all__ = ["emit_convolution", "emit_filters", "emit_pack"]
+
+_ROWS = {32: 28, 16: 12}
+"""Vectors that sums may fill, by the number of registers; the rest hold operands."""
+
+_CHUNK_FLOP = 8_000_000
+"""About 50 µs: enough for a panel of filters to come into the second cache."""
+
+_BLOCK_PIXELS = 256
+"""Pixels that a sum over places takes up before it goes back to memory."""
+
+
+def _i64(value: int) -> Value:
+    return Value("i64", str(value))
+
+
+def _strides(node: Node, full: Sequence[Size]) -> list[int]:
+    """How far neighbours along all axes lie apart, those of size 1 included."""
+    kept = iter(node.strides)
+    if node.shape == tuple(full):
+        return [int(s) if isinstance(s, int) else 0 for s in kept]
+    found = [0 if size == 1 else next(kept) for size in full]
+    assert all(isinstance(s, int) for s in found)
+    return found  # type: ignore[return-value]
+
+
+class _Writer:
+    """What the kernels share: a function, an emitter, and where things lie."""
+
+    def __init__(
+        self,
+        module: Module,
+        kernel: Kernel,
+        target: Target,
+        slots: Slots,
+        stored: set[Node],
+    ) -> None:
+        (node,) = kernel.cores
+        self.node = node
+        self.kernel = kernel
+        self.module = module
+        self.f = Function(
+            module, f"cr_{kernel.name}", [("ptr", "ctx"), ("i64", "chunk")]
+        )
+        self.e = Emitter(module, "", target, slots, kernel, stored, self.f)
+        self.element = llvm_type(node.dtype)
+        self.lanes = self.e.lanes = target.lanes(self.element)
+        self.registers = _ROWS[target.num_registers]
+        self.type = vector(self.element, self.lanes)
+
+    def origin(self, access: Access) -> Value:
+        """The address of a node's first element."""
+        node = access.node
+        return self.f.at(self.e.pointer(node), node.start, self.element)
+
+    def move(self, pointer: Value, *by: tuple[Value | int, int]) -> Value:
+        """A pointer further by counts of strides."""
+        f = self.f
+        for count, stride in by:
+            if isinstance(count, int):
+                pointer = f.at(pointer, count * stride, self.element)
+            elif stride:
+                far = f.binary("mul", count, _i64(stride)) if stride != 1 else count
+                pointer = f.at(pointer, far, self.element)
+        return pointer
+
+    def share(
+        self, number: Value, each: int, total: Size | Value
+    ) -> tuple[Value, Value]:
+        """Where part ``number`` of so many each begins and ends."""
+        f = self.f
+        end = total if isinstance(total, Value) else self.e.size(total)
+        first = f.binary("mul", number, _i64(each)) if each != 1 else number
+        return first, self.e.least(f.binary("add", first, _i64(each)), end)
+
+    def finish(self, *chunks: tuple[Size, int]) -> Chunks:
+        self.f.ret()
+        self.module.add(self.f)
+        return Chunks(chunks)
+
+
+# ----------------------------------------------------------------------- packing
+
+
+def emit_pack(
+    module: Module, kernel: Kernel, target: Target, slots: Slots, stored: set[Node]
+) -> Chunks:
+    """Filters in the order in which tiles read them; one chunk a panel."""
+    w = _Writer(module, kernel, target, slots, stored)
+    f, e, node = w.f, w.e, w.node
+    assert isinstance(node, Packed)
+    g, columns = node.geometry, node.columns
+    kh, kw, channels, filters = g.kernel
+    to_data = node.by == "data"
+    outs = filters // g.groups
+    terms, results = (outs, channels) if to_data else (channels, outs)
+    panels = -(-results // columns)
+    group = f.binary("udiv", f.parameters[1], _i64(panels))
+    panel = f.binary("urem", f.parameters[1], _i64(panels))
+    begin = f.binary("mul", panel, _i64(columns))
+    source_node = node.access.node
+    ky, kx, kc, ko = row_major((kh, kw, channels, filters))
+    by_result, by_term = (kc, ko) if to_data else (ko, kc)
+    assert isinstance(ky, int) and isinstance(kx, int)
+    assert isinstance(by_result, int) and isinstance(by_term, int)
+    source = w.move(e.pointer(source_node), (group, outs), (begin, by_result))
+    target_place = e.pointer(node)
+    left = f.binary("sub", _i64(results), begin)
+    masks = [
+        f.first_lanes(f.binary("sub", left, _i64(j)), w.lanes)
+        for j in range(0, columns, w.lanes)
+    ]
+    far = ", ".join(f"i64 {i * by_result}" for i in range(w.lanes))
+    offsets = Value(vector("i64", w.lanes), f"<{far}>")
+    offset = 0
+    for phase in phases_of(node.by, g):
+        depth = phase.depth(terms)
+        if not depth:
+            continue
+        ty, tx = phase.rows, phase.columns
+        out = w.move(
+            target_place, (offset, 1), (f.parameters[1], depth * columns)
+        )  # fmt: skip
+        with f.loop(0, ty.count) as rows, f.loop(0, tx.count) as taps:
+            y = f.binary("mul", rows.index, _i64(ty.tap_step))
+            x = f.binary("mul", taps.index, _i64(tx.tap_step))
+            s = w.move(source, (ty.tap, ky), (y, ky), (tx.tap, kx), (x, kx))
+            number = f.binary("mul", rows.index, _i64(tx.count))
+            number = f.binary("add", number, taps.index)
+            d = w.move(out, (number, terms * columns))
+            with f.loop(0, terms) as loop:
+                at_s = w.move(s, (loop.index, by_term))
+                at_d = w.move(d, (loop.index, columns))
+                for j, mask in enumerate(masks):
+                    place = f.at(at_s, j * w.lanes * by_result, w.element)
+                    if by_result == 1:
+                        found = f.masked_load(place, mask, w.type)
+                    else:
+                        places = f.value(
+                            vector("ptr", w.lanes),
+                            f"getelementptr {w.element}, {place}, {offsets}",
+                        )
+                        found = f.gather(places, mask, w.type)
+                    f.store(found, f.at(at_d, j * w.lanes, w.element))
+        offset += g.groups * panels * depth * columns
+    return w.finish((g.groups * panels, 1))
+
+
+# ----------------------------------------------------------- by outputs and by data
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How results are cut into tiles: so many rows and columns of pixels."""
+
+    height: int
+    width: int
+
+
+def _pixel_tile(rows: int, columns: int, most: int) -> _Plan:
+    """The tile of at most so many pixels that covers an image with least excess."""
+    best: tuple[float, _Plan] | None = None
+    for width in range(1, min(columns, most) + 1):
+        height = min(rows, most // width) if width == columns else 1
+        tiles = -(-rows // height) * -(-columns // width)
+        # Each tile also loads its vectors, and hands out its results.
+        cost = tiles * (height * width + 1.5)
+        if best is None or cost < best[0]:
+            best = cost, _Plan(height, width)
+    assert best is not None
+    return best[1]
+
+
+def emit_convolution(
+    module: Module, kernel: Kernel, target: Target, slots: Slots, stored: set[Node]
+) -> Chunks:
+    """A convolution by outputs or by data, and what is made of its results."""
+    w = _Writer(module, kernel, target, slots, stored)
+    node = w.node
+    assert isinstance(node, Convolution)
+    return _Convolution(w, node).emit()
+
+
+class _Convolution:
+    """The tiles of one chunk: some images, or some rows of one."""
+
+    def __init__(self, w: _Writer, node: Convolution) -> None:
+        self.w, self.f, self.e = w, w.f, w.e
+        self.node = node
+        g = self.g = node.geometry
+        self.full = g.outputs if node.by == "outputs" else g.images
+        self.source = g.images if node.by == "outputs" else g.outputs
+        self.phases = phases_of(node.by, g)  # type: ignore[arg-type]
+        outs, ins = g.filters // g.groups, g.channels // g.groups
+        self.terms, self.results = (ins, outs) if node.by == "outputs" else (outs, ins)
+        self.columns = columns_of(self.results)
+        self.panels = -(-self.results // self.columns)
+        self.strides = _strides(node.a.node, self.source)
+        per_image = 2.0 * self.results * g.groups * sum(
+            p.depth(self.terms) * p.rows.size * p.columns.size for p in self.phases
+        )  # fmt: skip
+        most = max(p.rows.size for p in self.phases)
+        self.rows_each = most
+        self.images_each = max(1, int(_CHUNK_FLOP // max(per_image, 1)))
+        if per_image > 2 * _CHUNK_FLOP:
+            blocks = min(most, int(per_image // _CHUNK_FLOP))
+            self.rows_each = -(-most // blocks)
+        self.most_rows = most
+
+    def emit(self) -> Chunks:
+        w, f, e = self.w, self.f, self.e
+        blocks = -(-self.most_rows // self.rows_each)
+        image_block = f.binary("udiv", f.parameters[1], _i64(blocks))
+        row_block = f.binary("urem", f.parameters[1], _i64(blocks))
+        first, last = w.share(image_block, self.images_each, self.g.batch)
+        self.images = first, last
+        self.image_origin = w.origin(self.node.a)
+        packed = e.pointer(self.node.b.node)
+        offset = 0
+        for phase in self.phases:
+            depth = phase.depth(self.terms)
+            begin = f.binary("mul", row_block, _i64(self.rows_each))
+            end = f.binary("add", begin, _i64(self.rows_each))
+            end = e.least(end, _i64(phase.rows.size))
+            panels = f.at(packed, offset, w.element)
+            with f.loop(0, self.g.groups) as groups:
+                self._group(phase, depth, panels, groups.index, begin, end)
+            offset += self.g.groups * self.panels * depth * self.columns
+        return w.finish(
+            (self.g.batch, self.images_each), (self.most_rows, self.rows_each)
+        )
+
+    def _group(
+        self,
+        phase: Phase,
+        depth: int,
+        panels: Value,
+        group: Value,
+        begin: Value,
+        end: Value,
+    ) -> None:
+        """One group of channels: panel by panel, each for all pixels of the chunk."""
+        w, f = self.w, self.f
+        whole, rest = divmod(self.results, self.columns)
+        size = depth * self.columns
+        first = w.move(panels, (group, self.panels * size))
+        base = f.binary("mul", group, _i64(self.results))
+
+        def panel(number: Value | int, columns: int) -> None:
+            at = w.move(first, (number, size))
+            shift = _i64(number * self.columns) if isinstance(number, int) else (
+                f.binary("mul", number, _i64(self.columns))
+            )  # fmt: skip
+            result = f.binary("add", base, shift)
+            self._panel(phase, at, group, result, columns, begin, end)
+
+        if whole:
+            with f.loop(0, whole) as loop:
+                panel(loop.index, self.columns)
+        if rest:
+            panel(whole, rest)
+
+    def _panel(
+        self,
+        phase: Phase,
+        panel: Value,
+        group: Value,
+        result: Value,
+        columns: int,
+        begin: Value,
+        end: Value,
+    ) -> None:
+        """So many results of every pixel of the chunk, in strips of a tile's width."""
+        lanes = self.w.lanes
+        vectors = -(-columns // lanes)
+        width = min(vectors, 2)
+        for j in range(0, vectors, width):
+            some = min(width, vectors - j)
+            count = min(columns - j * lanes, some * lanes)
+            v = self.f.at(panel, j * lanes, self.w.element)
+            place = self.f.binary("add", result, _i64(j * lanes))
+            self._strip(phase, v, group, place, some, count, begin, end)
+
+    def _strip(
+        self,
+        phase: Phase,
+        v: Value,
+        group: Value,
+        result: Value,
+        width: int,
+        count: int,
+        begin: Value,
+        end: Value,
+    ) -> None:
+        w, f, e = self.w, self.f, self.e
+        most = w.registers // width
+        plan = _pixel_tile(phase.rows.size, phase.columns.size, most)
+        by_image, by_row, by_column, _ = self.strides
+        ty, tx = phase.rows, phase.columns
+        pixel_row, pixel_column = ty.pace * by_row, tx.pace * by_column
+        rows = tuple(
+            r * pixel_row + c * pixel_column
+            for r in range(plan.height)
+            for c in range(plan.width)
+        )
+        tile = Tile(w.element, w.lanes, rows, width, (None,) * width)
+        n_terms = [
+            Term(ty.count, ty.advance * by_row, tx.count * self.terms * self.columns),
+            Term(tx.count, tx.advance * by_column, self.terms * self.columns),
+            Term(self.terms, 1, self.columns),
+        ]
+        if tx.advance * by_column == self.terms and self.terms > 1:
+            n_terms[1:] = [Term(tx.count * self.terms, 1, self.columns)]
+        scratch = f.at_entry(
+            "ptr",
+            f"alloca [{len(rows) * width * w.lanes} x {w.element}], align 64",
+        )
+        with f.loop(*self.images) as images:
+            image = w.move(
+                self.image_origin,
+                (images.index, by_image),
+                (ty.offset, by_row), (tx.offset, by_column),
+                (group, self.terms),
+            )  # fmt: skip
+            with f.loop(begin, end, plan.height) as down:
+                y = e.least(down.index, _i64(ty.size - plan.height))
+                with f.loop(0, tx.size, plan.width) as along:
+                    x = e.least(along.index, _i64(tx.size - plan.width))
+                    s = w.move(image, (y, pixel_row), (x, pixel_column))
+                    sums = tile.accumulate(f, tile.zeros(), s, v, n_terms)
+                    for i, total in enumerate(sums):
+                        f.store(total, f.at(scratch, i * w.lanes, w.element))
+                    last_y = e.least(f.binary("add", y, _i64(plan.height)), end)
+                    self._hand_out(
+                        phase, plan, scratch, images.index,
+                        (down.index, y, last_y), (along.index, x), result, width, count,
+                    )  # fmt: skip
+
+    def _hand_out(
+        self,
+        phase: Phase,
+        plan: _Plan,
+        scratch: Value,
+        image: Value,
+        down: tuple[Value, Value, Value],
+        along: tuple[Value, Value],
+        result: Value,
+        width: int,
+        count: int,
+    ) -> None:
+        """Each vector of a tile goes on; pixels of the tile before are left out."""
+        w, f, e = self.w, self.f, self.e
+        begin, top, bottom = down
+        first, left = along
+        ty, tx = phase.rows, phase.columns
+        right = f.binary("add", left, _i64(plan.width))
+        roots = self.w.kernel.roots
+        is_single = self.full[-1] == 1  # then positions have no axis of channels
+        e.lanes = 1 if is_single else w.lanes
+        with f.loop(begin, bottom) as rows:
+            row = f.binary("sub", rows.index, top)
+            row = f.binary("mul", row, _i64(plan.width))
+            y = _scaled(f, rows.index, ty.step, ty.first)
+            with f.loop(first, right) as columns, e.scope():
+                pixel = f.binary("sub", columns.index, left)
+                pixel = f.binary("add", row, pixel)
+                place = w.move(scratch, (pixel, width * w.lanes))
+                x = _scaled(f, columns.index, tx.step, tx.first)
+                values = []
+                for j in range(width):
+                    some = count - j * w.lanes
+                    mask = None
+                    if some < w.lanes and not is_single:
+                        mask = f.first_lanes(some, w.lanes)
+                    channel = f.binary("add", result, _i64(j * w.lanes))
+                    full = [
+                        Position(image), Position(y), Position(x), Position(channel, 1)
+                    ]  # fmt: skip
+                    at = [p for p, s in zip(full, self.full, strict=True) if s != 1]
+                    type = w.element if is_single else w.type
+                    sums = f.load(f.at(place, j * w.lanes, w.element), type)
+                    with e.masked(mask):
+                        e.remember(self.node, at, sums)
+                        for root in roots:
+                            values.append((root, at, mask, e.value(root, at)))
+                for root, at, mask, value in values:
+                    with e.masked(mask):
+                        e.store(root, at, value)
+
+
+def _scaled(f: Function, x: Value, by: int, plus: int) -> Value:
+    if by != 1:
+        x = f.binary("mul", x, _i64(by))
+    return f.binary("add", x, _i64(plus)) if plus else x
+
+
+# -------------------------------------------------------------------- by filters
+
+
+def emit_filters(
+    module: Module, kernel: Kernel, target: Target, slots: Slots, stored: set[Node]
+) -> Chunks:
+    """A convolution by filters: sums over places, part by part."""
+    w = _Writer(module, kernel, target, slots, stored)
+    node = w.node
+    assert isinstance(node, Convolution)
+    return _Filters(w, node).emit()
+
+
+class _Filters:
+    """The tiles of one part: sums over its share of the images' rows."""
+
+    def __init__(self, w: _Writer, node: Convolution) -> None:
+        self.w, self.f, self.e = w, w.f, w.e
+        self.node = node
+        g = self.g = node.geometry
+        self.by_x = _strides(node.a.node, g.images)
+        self.by_y = _strides(node.b.node, g.outputs)
+        self.kh, self.kw, self.channels, _ = g.kernel
+        self.filters = g.filters // g.groups
+        oh, ow = g.places
+        # A unit is what a sum takes up at a time: some rows of one image.
+        self.rows_each = oh if oh * ow <= 4 * _BLOCK_PIXELS else max(
+            1, 2 * _BLOCK_PIXELS // ow
+        )  # fmt: skip
+        self.row_blocks = -(-oh // self.rows_each)
+
+    def emit(self) -> Chunks:
+        w, f, e, g = self.w, self.f, self.e, self.g
+        size = self.kh * self.kw * self.channels * g.filters
+        out = w.move(e.pointer(self.node), (f.parameters[1], size))
+        zero = Value(w.type, "zeroinitializer")
+        with f.loop(0, size - size % w.lanes, w.lanes) as loop:
+            f.store(zero, f.at(out, loop.index, w.element))
+        for i in range(size - size % w.lanes, size):
+            f.store(Value(w.element, "0.0"), f.at(out, i, w.element))
+        units = e.size(g.batch)
+        if self.row_blocks > 1:
+            units = f.binary("mul", units, _i64(self.row_blocks))
+        parts = _i64(self.node.parts)
+        each = f.binary("add", units, _i64(self.node.parts - 1))
+        each = f.binary("udiv", each, parts)
+        first = f.binary("mul", f.parameters[1], each)
+        last = e.least(f.binary("add", first, each), units)
+        # Small images are taken several at a time.
+        oh, ow = g.places
+        many = max(1, _BLOCK_PIXELS // (oh * ow)) if self.row_blocks == 1 else 1
+        x0, y0 = w.origin(self.node.a), w.origin(self.node.b)
+        window = g.window
+        (top, _), (side, _) = window.padding
+        with f.loop(first, last, many) as unit:
+            if self.row_blocks == 1:
+                image, row = unit.index, _i64(0)
+                count: Value | int = 1
+                if many > 1:
+                    left = f.binary("sub", last, unit.index)
+                    count = e.least(left, _i64(many))
+                rows: Value | int = oh
+            else:
+                image = f.binary("udiv", unit.index, _i64(self.row_blocks))
+                row = f.binary("urem", unit.index, _i64(self.row_blocks))
+                row = f.binary("mul", row, _i64(self.rows_each))
+                count = 1
+                rows = e.least(_i64(self.rows_each), f.binary("sub", _i64(oh), row))
+            sy, sx = window.stride
+            x = w.move(
+                x0, (image, self.by_x[0]), (row, sy * self.by_x[1]),
+                (-top, self.by_x[1]), (-side, self.by_x[2]),
+            )  # fmt: skip
+            y = w.move(y0, (image, self.by_y[0]), (row, self.by_y[1]))
+            terms = [
+                Term(count, self.by_x[0], self.by_y[0]),
+                Term(rows, sy * self.by_x[1], self.by_y[1]),
+                Term(ow, sx * self.by_x[2], self.by_y[2]),
+            ]
+            self._tiles(out, x, y, terms)
+        return w.finish((self.node.parts, 1))
+
+    def _tiles(self, out: Value, x: Value, y: Value, terms: list[Term]) -> None:
+        """All tiles of the filters, for some places."""
+        w, f, g = self.w, self.f, self.g
+        dy, dx = g.window.dilation
+        by_row, by_column = dy * self.by_x[1], dx * self.by_x[2]
+        out_row = self.kw * self.channels * g.filters
+        if self.node.swapped:
+            terms = [Term(c, v, s) for c, s, v in terms]
+            is_run = by_column == self.channels
+            with f.loop(0, self.kh) as i:
+                at = w.move(x, (i.index, by_row))
+                to = w.move(out, (i.index, out_row))
+                if is_run:
+                    run = self.kw * self.channels
+                    self._grid(to, run, y, 1, g.filters, at, run, terms)
+                else:
+                    with f.loop(0, self.kw) as j:
+                        v = w.move(at, (j.index, by_column))
+                        part = w.move(to, (j.index, self.channels))
+                        self._grid(
+                            part, self.kw * self.channels, y, 1, g.filters, v,
+                            self.channels, terms,
+                        )  # fmt: skip
+            return
+        taps = self.kh * self.kw * self.channels
+        if g.groups == 1 and taps <= w.registers:
+            places = tuple(
+                i * by_row + j * by_column + c
+                for i in range(self.kh)
+                for j in range(self.kw)
+                for c in range(self.channels)
+            )
+            self._listed(out, g.filters, x, places, y, g.filters, terms)
+            return
+        with f.loop(0, g.groups) as group, f.loop(0, self.kh) as i:
+            at = w.move(x, (i.index, by_row), (group.index, self.channels))
+            v = w.move(y, (group.index, self.filters))
+            to = w.move(out, (i.index, out_row), (group.index, self.filters))
+            if by_column == self.channels:
+                run = self.kw * self.channels
+                self._grid(to, g.filters, at, 1, run, v, self.filters, terms)
+            else:
+                with f.loop(0, self.kw) as j:
+                    s = w.move(at, (j.index, by_column))
+                    part = w.move(to, (j.index, self.channels * g.filters))
+                    self._grid(
+                        part, g.filters, s, 1, self.channels, v, self.filters, terms
+                    )
+
+    def _grid(
+        self,
+        out: Value,
+        out_stride: int,
+        s: Value,
+        row_stride: int,
+        rows: int,
+        v: Value,
+        columns: int,
+        terms: list[Term],
+    ) -> None:
+        """rows × columns of sums, in tiles of nearly equal heights."""
+        w, f = self.w, self.f
+        width = min(2, -(-columns // w.lanes))
+        most = w.registers // width
+        tiles = -(-rows // most)
+        height, many = -(-rows // tiles), tiles
+        lower = height * tiles - rows  # so many tiles have a row less
+        many -= lower
+
+        def tile(first: Value | int, size: int) -> None:
+            places = tuple(r * row_stride for r in range(size))
+            at = w.move(s, (first, row_stride))
+            to = w.move(out, (first, out_stride))
+            self._listed(to, out_stride, at, places, v, columns, terms)
+
+        if many > 1:
+            with f.loop(0, many * height, height) as loop:
+                tile(loop.index, height)
+        elif many:
+            tile(0, height)
+        if lower > 1:
+            with f.loop(many * height, rows, height - 1) as loop:
+                tile(loop.index, height - 1)
+        elif lower:
+            tile(many * height, height - 1)
+
+    def _listed(
+        self,
+        out: Value,
+        out_stride: int,
+        s: Value,
+        places: tuple[int, ...],
+        v: Value,
+        columns: int,
+        terms: list[Term],
+    ) -> None:
+        """One tile's rows times all columns, added to what is there."""
+        w, f = self.w, self.f
+        most = max(1, min(2, w.registers // len(places)))
+        width = min(most, -(-columns // w.lanes))
+        step = width * w.lanes
+        whole = columns - columns % step
+
+        def strip(first: Value | int, count: int) -> None:
+            some = -(-count // w.lanes)
+            masks = tuple(
+                f.first_lanes(count - j * w.lanes, w.lanes)
+                if count - j * w.lanes < w.lanes
+                else None
+                for j in range(some)
+            )
+            tile = Tile(w.element, w.lanes, places, some, masks)
+            at = w.move(v, (first, 1))
+            to = w.move(out, (first, 1))
+            spots = [
+                (f.at(to, i * out_stride + j * w.lanes, w.element), mask)
+                for i in range(len(places))
+                for j, mask in enumerate(masks)
+            ]
+            sums = [
+                f.load(p, w.type) if m is None else f.masked_load(p, m, w.type)
+                for p, m in spots
+            ]
+            sums = tile.accumulate(f, sums, s, at, terms)
+            for total, (p, m) in zip(sums, spots, strict=True):
+                if m is None:
+                    f.store(total, p)
+                else:
+                    f.masked_store(total, p, m)
+
+        if whole:
+            with f.loop(0, whole, step) as loop:
+                strip(loop.index, step)
+        if columns % step:
+            strip(whole, columns % step)
+
+

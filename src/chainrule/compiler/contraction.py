@@ -22,8 +22,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from chainrule.compiler.emit import Function, Module, Value, element_of, vector
+from chainrule.compiler.emit import Function, Module, Value, vector
 from chainrule.compiler.host import Target
+from chainrule.compiler.tile import sum_across
 
 __all__ = [
     "Operands",
@@ -569,35 +570,9 @@ class _Kernel:
             if left != 0:
                 sums = step(_value(whole), f.first_lanes(left, lanes), sums)
             for i in range(height):
-                row_sums = self._sum_across(sums[i * self.dots : (i + 1) * self.dots])
+                row_sums = sum_across(f, sums[i * self.dots : (i + 1) * self.dots])
                 place = f.at(self.scratch, i * lanes, element)
                 f.store(row_sums, f.at(place, strip.index, element))
-
-    def _sum_across(self, vectors: Sequence[Value]) -> Value:
-        """One short vector: the sum of each vector's lanes."""
-        f, lanes, found = self.f, self.plan.lanes, list(vectors)
-        # Interleave two vectors so that one addition halves both, until one is left.
-        step = 1
-        while len(found) > 1:
-            halves = []
-            for x, y in zip(found[::2], found[1::2], strict=True):
-                low = [i for i in range(lanes) if i // step % 2 == 0]
-                parts = []
-                for half in (0, step):
-                    order = []
-                    for g in range(0, len(low), step):
-                        mine = [i + half for i in low[g : g + step]]
-                        order += mine + [i + lanes for i in mine]
-                    parts.append(_shuffle(f, x, y, order))
-                halves.append(f.binary("fadd", *parts))
-            found, step = halves, step * 2
-        (total,) = found
-        while lanes > len(vectors):
-            lanes //= 2
-            low_half = _shuffle(f, total, total, list(range(lanes)))
-            high_half = _shuffle(f, total, total, list(range(lanes, 2 * lanes)))
-            total = f.binary("fadd", low_half, high_half)
-        return total
 
     def _hand_out(
         self,
@@ -690,10 +665,3 @@ def _blocks(f: Function, extent: Size, each: int) -> Size:
 def _divide(f: Function, x: Value, by: Size) -> tuple[Value, Value]:
     """Quotient and remainder."""
     return f.binary("udiv", x, _value(by)), f.binary("urem", x, _value(by))
-
-
-def _shuffle(f: Function, x: Value, y: Value, order: Sequence[int]) -> Value:
-    """The lanes of x and y (numbered after those of x) in this order."""
-    listed = ", ".join(f"i32 {i}" for i in order)
-    type = vector(element_of(x.type), len(order))
-    return f.value(type, f"shufflevector {x}, {y}, <{len(order)} x i32> <{listed}>")

@@ -11,6 +11,7 @@ depend on the number of threads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,11 +24,10 @@ from chainrule.compiler.ir import (
     Node,
     Packed,
     Size,
-    row_major,
 )
 from chainrule.compiler.loops import Chunks, Emitter, Position, Slots, llvm_type
-from chainrule.compiler.phases import Phase, columns_of, phases_of
-from chainrule.compiler.tile import Term, Tile
+from chainrule.compiler.phases import Phase, channels_of, columns_of, phases_of
+from chainrule.compiler.tile import Term, Tile, sum_across
 
 __all__ = ["emit_convolution", "emit_filters", "emit_pack"]
 
@@ -36,6 +36,9 @@ _ROWS = {32: 28, 16: 12}
 
 _CHUNK_FLOP = 8_000_000
 """About 50 µs: enough for a panel of filters to come into the second cache."""
+
+_CHUNKS = 12
+"""So many chunks at least are there to share, where a sum can be cut into them."""
 
 _BLOCK_PIXELS = 256
 """Pixels that a sum over places takes up before it goes back to memory."""
@@ -48,8 +51,10 @@ def _i64(value: int) -> Value:
 def _strides(node: Node, full: Sequence[Size]) -> list[int]:
     """How far neighbours along all axes lie apart, those of size 1 included."""
     kept = iter(node.strides)
-    if node.shape == tuple(full):
-        return [int(s) if isinstance(s, int) else 0 for s in kept]
+    if full[-1] == 1 and node.shape == tuple(full[:-1]):
+        full = (*(0 for _ in node.shape), 1)
+    elif node.shape == tuple(full):
+        full = (0,) * len(full)
     found = [0 if size == 1 else next(kept) for size in full]
     assert all(isinstance(s, int) for s in found)
     return found  # type: ignore[return-value]
@@ -121,19 +126,17 @@ def emit_pack(
     f, e, node = w.f, w.e, w.node
     assert isinstance(node, Packed)
     g, columns = node.geometry, node.columns
-    kh, kw, channels, filters = g.kernel
+    _, kw, channels, filters = g.kernel
     to_data = node.by == "data"
     outs = filters // g.groups
-    terms, results = (outs, channels) if to_data else (channels, outs)
+    terms, results = channels_of(node.by, g)
     panels = -(-results // columns)
     group = f.binary("udiv", f.parameters[1], _i64(panels))
     panel = f.binary("urem", f.parameters[1], _i64(panels))
     begin = f.binary("mul", panel, _i64(columns))
     source_node = node.access.node
-    ky, kx, kc, ko = row_major((kh, kw, channels, filters))
+    ky, kx, kc, ko = kw * channels * filters, channels * filters, filters, 1
     by_result, by_term = (kc, ko) if to_data else (ko, kc)
-    assert isinstance(ky, int) and isinstance(kx, int)
-    assert isinstance(by_result, int) and isinstance(by_term, int)
     source = w.move(e.pointer(source_node), (group, outs), (begin, by_result))
     target_place = e.pointer(node)
     left = f.binary("sub", _i64(results), begin)
@@ -164,6 +167,9 @@ def emit_pack(
                 at_d = w.move(d, (loop.index, columns))
                 for j, mask in enumerate(masks):
                     place = f.at(at_s, j * w.lanes * by_result, w.element)
+                    if columns == 1:
+                        f.store(f.load(place, w.element), at_d)
+                        continue
                     if by_result == 1:
                         found = f.masked_load(place, mask, w.type)
                     else:
@@ -222,9 +228,8 @@ class _Convolution:
         self.full = g.outputs if node.by == "outputs" else g.images
         self.source = g.images if node.by == "outputs" else g.outputs
         self.phases = phases_of(node.by, g)  # type: ignore[arg-type]
-        outs, ins = g.filters // g.groups, g.channels // g.groups
-        self.terms, self.results = (ins, outs) if node.by == "outputs" else (outs, ins)
-        self.columns = columns_of(self.results)
+        self.terms, self.results = channels_of(node.by, g)  # type: ignore[arg-type]
+        self.columns = columns_of(self.results, self.terms)
         self.panels = -(-self.results // self.columns)
         self.strides = _strides(node.a.node, self.source)
         per_image = 2.0 * self.results * g.groups * sum(
@@ -302,6 +307,9 @@ class _Convolution:
         end: Value,
     ) -> None:
         """So many results of every pixel of the chunk, in strips of a tile's width."""
+        if self.columns == 1:
+            self._dots(phase, panel, group, result, begin, end)
+            return
         lanes = self.w.lanes
         vectors = -(-columns // lanes)
         width = min(vectors, 2)
@@ -366,6 +374,105 @@ class _Convolution:
                         phase, plan, scratch, images.index,
                         (down.index, y, last_y), (along.index, x), result, width, count,
                     )  # fmt: skip
+
+    def _dots(
+        self,
+        phase: Phase,
+        filter: Value,
+        group: Value,
+        result: Value,
+        begin: Value,
+        end: Value,
+    ) -> None:
+        """One result of every pixel: vectors run along the terms, then along pixels."""
+        w, f, e = self.w, self.f, self.e
+        by_image, by_row, by_column, _ = self.strides
+        ty, tx = phase.rows, phase.columns
+        pixel_row, pixel_column = ty.pace * by_row, tx.pace * by_column
+        count = min(w.lanes, tx.size)
+        pixels = [min(j, count - 1) * pixel_column for j in range(w.lanes)]
+        lanes = ", ".join(f"i64 {j}" for j in range(w.lanes))
+        numbers = Value(vector("i64", w.lanes), f"<{lanes}>")
+        with f.loop(*self.images) as images:
+            image = w.move(
+                self.image_origin,
+                (images.index, by_image),
+                (ty.offset, by_row), (tx.offset, by_column),
+                (group, self.terms),
+            )  # fmt: skip
+            with f.loop(begin, end) as down, f.loop(0, tx.size, w.lanes) as along:
+                x = e.least(along.index, _i64(tx.size - count))
+                s = w.move(image, (down.index, pixel_row), (x, pixel_column))
+                sums = self._dot_products(phase, s, filter, pixels)
+                total = sum_across(f, sums)
+                # The last vector begins earlier, and leaves out what there was.
+                done = f.splat(f.binary("sub", along.index, x), w.lanes)
+                mask = f.compare("icmp sge", numbers, done)
+                if count < w.lanes:
+                    mask = f.first_lanes(count, w.lanes)
+                y = _scaled(f, down.index, ty.step, ty.first)
+                first = _scaled(f, x, tx.step, tx.first)
+                full = [
+                    Position(images.index), Position(y), Position(first, tx.step),
+                    Position(result),
+                ]  # fmt: skip
+                at = [p for p, s in zip(full, self.full, strict=True) if s != 1]
+                if self.full[2] == 1:  # then positions have no axis of columns
+                    total = f.value(w.element, f"extractelement {total}, i64 0")
+                    e.lanes = 1
+                with e.masked(mask if e.lanes > 1 else None), e.scope():
+                    e.remember(self.node, at, total)
+                    e.store_all(w.kernel.roots, lambda r: at)
+                e.lanes = w.lanes
+
+    def _dot_products(
+        self, phase: Phase, s: Value, v: Value, pixels: Sequence[int]
+    ) -> list[Value]:
+        """For each pixel, a vector of sums over the terms."""
+        w, f = self.w, self.f
+        _, by_row, by_column, _ = self.strides
+        ty, tx = phase.rows, phase.columns
+        taps, run = tx.count, self.terms
+        if tx.advance * by_column == self.terms:
+            taps, run = 1, tx.count * self.terms
+        sums = [Value(w.type, "zeroinitializer")] * len(pixels)
+        if not phase.depth(1):
+            return sums
+
+        def step(
+            s: Value, v: Value, sums: Sequence[Value], mask: Value | None
+        ) -> list[Value]:
+            def load(at: Value) -> Value:
+                if mask is None:
+                    return f.load(at, w.type)
+                return f.masked_load(at, mask, w.type)
+
+            weights = load(v)
+            return [
+                f.fma(load(f.at(s, p, w.element)), weights, total)
+                for p, total in zip(pixels, sums, strict=True)
+            ]
+
+        with f.loop(0, ty.count, carried=[v, *sums], nonempty=True) as rows:
+            v, *sums = rows.carried
+            at_row = w.move(s, (rows.index, ty.advance * by_row))
+            with f.loop(0, taps, carried=[v, *sums], nonempty=True) as columns:
+                v, *sums = columns.carried
+                at = w.move(at_row, (columns.index, tx.advance * by_column))
+                whole = run - run % w.lanes
+                with f.loop(0, whole, w.lanes, sums, nonempty=True) as loop:
+                    here = f.at(at, loop.index, w.element)
+                    there = f.at(v, loop.index, w.element)
+                    loop.carry(step(here, there, loop.carried, None))
+                sums = loop.results
+                if run % w.lanes:
+                    mask = f.first_lanes(run % w.lanes, w.lanes)
+                    here = f.at(at, whole, w.element)
+                    sums = step(here, f.at(v, whole, w.element), sums, mask)
+                columns.carry([f.at(v, run, w.element), *sums])
+            rows.carry(columns.results)
+        _, *sums = rows.results
+        return sums
 
     def _hand_out(
         self,
@@ -455,23 +562,39 @@ class _Filters:
             1, 2 * _BLOCK_PIXELS // ow
         )  # fmt: skip
         self.row_blocks = -(-oh // self.rows_each)
+        # Where the sums are too large for many parts, chunks share them out: by rows
+        # of taps, then by columns.
+        self.is_listed = g.groups == 1 and math.prod(g.kernel[:3]) <= w.registers
+        self.tap_rows = self.column_blocks = 1
+        self.columns = g.filters
+        if node.parts < _CHUNKS and not (self.is_listed or node.swapped):
+            self.tap_rows = self.kh
+            many = -(-_CHUNKS // (node.parts * self.kh))
+            if g.groups == 1 and many > 1 and g.filters > 64:
+                blocks = min(many, g.filters // 64)
+                self.columns = -(-g.filters // blocks // 32) * 32
+                self.column_blocks = -(-g.filters // self.columns)
+                if g.filters % self.columns:
+                    self.columns, self.column_blocks = g.filters, 1
 
     def emit(self) -> Chunks:
         w, f, e, g = self.w, self.f, self.e, self.g
         size = self.kh * self.kw * self.channels * g.filters
-        out = w.move(e.pointer(self.node), (f.parameters[1], size))
-        zero = Value(w.type, "zeroinitializer")
-        with f.loop(0, size - size % w.lanes, w.lanes) as loop:
-            f.store(zero, f.at(out, loop.index, w.element))
-        for i in range(size - size % w.lanes, size):
-            f.store(Value(w.element, "0.0"), f.at(out, i, w.element))
+        rest, column_block = self._divided(f.parameters[1], self.column_blocks)
+        part, row = self._divided(rest, self.tap_rows)
+        self.first_row = row
+        self.shift = f.binary("mul", column_block, _i64(self.columns))
+        out = w.move(
+            e.pointer(self.node), (part, size), (row, size // self.kh), (self.shift, 1)
+        )
+        self._clear(out, size // self.tap_rows // g.filters)
         units = e.size(g.batch)
         if self.row_blocks > 1:
             units = f.binary("mul", units, _i64(self.row_blocks))
         parts = _i64(self.node.parts)
         each = f.binary("add", units, _i64(self.node.parts - 1))
         each = f.binary("udiv", each, parts)
-        first = f.binary("mul", f.parameters[1], each)
+        first = f.binary("mul", part, each)
         last = e.least(f.binary("add", first, each), units)
         # Small images are taken several at a time.
         oh, ow = g.places
@@ -498,14 +621,38 @@ class _Filters:
                 x0, (image, self.by_x[0]), (row, sy * self.by_x[1]),
                 (-top, self.by_x[1]), (-side, self.by_x[2]),
             )  # fmt: skip
-            y = w.move(y0, (image, self.by_y[0]), (row, self.by_y[1]))
+            y = w.move(y0, (image, self.by_y[0]), (row, self.by_y[1]), (self.shift, 1))
             terms = [
                 Term(count, self.by_x[0], self.by_y[0]),
                 Term(rows, sy * self.by_x[1], self.by_y[1]),
                 Term(ow, sx * self.by_x[2], self.by_y[2]),
             ]
             self._tiles(out, x, y, terms)
-        return w.finish((self.node.parts, 1))
+        return w.finish(
+            (self.column_blocks, 1), (self.tap_rows, 1), (self.node.parts, 1)
+        )
+
+    def _divided(self, x: Value, by: int) -> tuple[Value, Value]:
+        f = self.f
+        if by == 1:
+            return x, _i64(0)
+        return f.binary("udiv", x, _i64(by)), f.binary("urem", x, _i64(by))
+
+    def _clear(self, out: Value, rows: int) -> None:
+        """Zeros where the chunk adds up."""
+        w, f, g = self.w, self.f, self.g
+        width = self.columns
+        if self.column_blocks == 1:
+            rows, width = 1, rows * width
+        zero = Value(w.type, "zeroinitializer")
+        whole = width - width % w.lanes
+        with f.loop(0, rows) as loop:
+            row = w.move(out, (loop.index, g.filters))
+            if whole:
+                with f.loop(0, whole, w.lanes) as columns:
+                    f.store(zero, f.at(row, columns.index, w.element))
+            for i in range(whole, width):
+                f.store(Value(w.element, "0.0"), f.at(row, i, w.element))
 
     def _tiles(self, out: Value, x: Value, y: Value, terms: list[Term]) -> None:
         """All tiles of the filters, for some places."""
@@ -531,8 +678,7 @@ class _Filters:
                             self.channels, terms,
                         )  # fmt: skip
             return
-        taps = self.kh * self.kw * self.channels
-        if g.groups == 1 and taps <= w.registers:
+        if self.is_listed:
             places = tuple(
                 i * by_row + j * by_column + c
                 for i in range(self.kh)
@@ -541,20 +687,21 @@ class _Filters:
             )
             self._listed(out, g.filters, x, places, y, g.filters, terms)
             return
-        with f.loop(0, g.groups) as group, f.loop(0, self.kh) as i:
-            at = w.move(x, (i.index, by_row), (group.index, self.channels))
+        rows = self.kh // self.tap_rows
+        columns = self.filters if self.column_blocks == 1 else self.columns
+        with f.loop(0, g.groups) as group, f.loop(0, rows) as i:
+            tap = f.binary("add", i.index, self.first_row)
+            at = w.move(x, (tap, by_row), (group.index, self.channels))
             v = w.move(y, (group.index, self.filters))
             to = w.move(out, (i.index, out_row), (group.index, self.filters))
             if by_column == self.channels:
                 run = self.kw * self.channels
-                self._grid(to, g.filters, at, 1, run, v, self.filters, terms)
+                self._grid(to, g.filters, at, 1, run, v, columns, terms)
             else:
                 with f.loop(0, self.kw) as j:
                     s = w.move(at, (j.index, by_column))
                     part = w.move(to, (j.index, self.channels * g.filters))
-                    self._grid(
-                        part, g.filters, s, 1, self.channels, v, self.filters, terms
-                    )
+                    self._grid(part, g.filters, s, 1, self.channels, v, columns, terms)
 
     def _grid(
         self,
@@ -642,5 +789,3 @@ class _Filters:
                 strip(loop.index, step)
         if columns % step:
             strip(whole, columns % step)
-
-

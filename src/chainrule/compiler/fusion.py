@@ -129,6 +129,10 @@ class _Fusion:
         _copy_outputs(self.definitions)
         nodes = self.definitions.nodes
         self.order = {n: i for i, n in enumerate(nodes)}
+        self.users: dict[Node, dict[Node, None]] = {}
+        for user in nodes:
+            for operand in sources(user):
+                self.users.setdefault(operand, {})[user] = None
         forced = _forced(self.definitions)
         for node in list(nodes):
             if isinstance(node, (Leaf, Alias)):
@@ -221,7 +225,21 @@ class _Fusion:
             return False
         if not node.shape or not self._is_in_step(node.access, kernel):
             return False
+        if len(kernel.inner) > 1 and not self._shares_reads(node, kernel):
+            return False
         return not self._is_cycle(kernel, node)
+
+    def _shares_reads(self, node: Reduce, kernel: Kernel) -> bool:
+        """Whether a walk over large values would read some of them for both."""
+
+        def large(reduce: Reduce) -> set[Node]:
+            ndim = len(reduce.shape) + len(reduce.extents)
+            return {
+                a.node for a in self._leaves(reduce.access) if len(a.places) == ndim
+            }
+
+        theirs = [large(c) for c in kernel.cores if isinstance(c, Reduce)]
+        return any(large(node) & nodes for nodes in theirs)
 
     def _lies_across(self, node: Reduce, wide: tuple[Size, ...]) -> bool:
         """Whether neighbours in memory belong to different sums."""
@@ -366,10 +384,16 @@ class _Fusion:
         is_wider = all(p.node.dtype.itemsize < node.dtype.itemsize for p in pending)
         foreign = {} if is_wider else {self.home[p.node]: None for p in pending}
         for other in foreign:
-            if self._can_store(node, other, kernel):
-                self._store(node, other)
-                self._demand_all(node, other)
-                return
+            for stored in (*self._stems(pending, other, node), node):
+                if self._can_store(stored, other, kernel):
+                    self._store(stored, other)
+                    self._demand_all(stored, other)
+                    if stored is node:
+                        return
+                    # What is left to do for the value is cheap to do again.
+                    self.demanded.discard((access, kernel))
+                    self._demand(access, kernel)
+                    return
         self.readers.setdefault(node, {})[kernel] = None
         if access.is_identity and node.shape == kernel.shape + (
             kernel.inner if kernel.kind == "rows" else ()
@@ -377,6 +401,34 @@ class _Fusion:
             self.evaluated.setdefault(node, kernel)
         for operand in node.operands:
             self._demand(operand.substitute(access.places), kernel)
+
+    def _stems(
+        self, pending: Iterable[Access], kernel: Kernel, node: Node
+    ) -> Iterable[Node]:
+        """The last value that everything made of a kernel's result is made of.
+
+        Several values may branch off there; it is stored once instead of all of them.
+        """
+        cores = {p.node for p in pending if self.home[p.node] is kernel}
+        if kernel.kind != "convolution" or len(cores) != 1:
+            return
+        (stem,) = cores
+        while stem is not node:
+            users = self.users.get(stem, ())
+            if len(users) != 1:
+                break
+            (user,) = users
+            own = [o for o in user.operands if o.node is stem]
+            if (
+                not isinstance(user, Map)
+                or user.shape != stem.shape
+                or user.dtype != stem.dtype
+                or not all(o.is_identity for o in own)
+            ):
+                break
+            stem = user
+        if stem is not node and (stem not in cores or len(self.users[stem]) > 1):
+            yield stem
 
     def _can_store(self, node: Node, kernel: Kernel, reader: Kernel) -> bool:
         """Whether a kernel that already stands can store one more value.

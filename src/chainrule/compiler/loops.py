@@ -45,7 +45,6 @@ from chainrule.compiler.ir import (
     identity,
     plus,
     product,
-    row_major,
     times,
 )
 from chainrule.compiler.vector_math import convert, native_table
@@ -869,66 +868,105 @@ def _arg_extremum(
     e.remember(core, outer, loop.results[1])
 
 
+_COLUMNS = 4  # vectors of columns that one walk sums up
+
+
 def _emit_columns(e: Emitter) -> Chunks:
-    """Sums across rows: vectors of columns, each column summed from top to bottom."""
+    """Sums across rows: a few vectors of columns, summed from top to bottom."""
     f, kernel = e.f, e.kernel
     *outer_shape, width = kernel.shape
     stages, _ = _levels(e)
-    columns = 4 * e.lanes
+    count = _COLUMNS
+    if isinstance(width, int):
+        count = max(1, min(count, -(-width // e.lanes)))
+    columns = count * e.lanes
     blocks = f.binary(
         "udiv", f.binary("add", e.size(width), _i64(columns - 1)), _i64(columns)
     )
     row = f.binary("udiv", f.parameters[1], blocks)
     block = f.binary("urem", f.parameters[1], blocks)
     begin = f.binary("mul", block, _i64(columns))
-    end = e.least(f.binary("add", begin, _i64(columns)), e.size(width))
     outer = e.decode(row, outer_shape)
-
-    def body(position: Position) -> None:
-        where = [*outer, position]
-        for stage in stages:
-            for core in stage:
-                start = _neutral(
-                    core.kind, core.dtype, vector(llvm_type(core.dtype), e.lanes)
-                )
-                total = _column(e, core, list(core.extents), where, start, start)
-                e.remember(core, where, total)
-        e.store_all(kernel.roots, lambda r: where)
-
-    e.along(begin, end, body)
+    is_whole = isinstance(width, int) and width % columns == 0
+    left = f.binary("sub", e.size(width), begin)
+    strips: list[tuple[list[Position], Value | None]] = []
+    for j in range(count):
+        base = f.binary("add", begin, _i64(j * e.lanes))
+        rest = f.binary("sub", left, _i64(j * e.lanes))
+        mask = None if is_whole or e.lanes == 1 else f.first_lanes(rest, e.lanes)
+        strips.append(([*outer, Position(base, 1)], mask))
+    for cores in stages:
+        for core in cores:
+            for where, mask in strips:
+                with e.masked(mask):
+                    e.hoist(core.access, where, len(core.extents))
+        types = [vector(llvm_type(c.dtype), e.lanes) for c in cores for _ in strips]
+        kinds = [c for c in cores for _ in strips]
+        start = [
+            _neutral(c.kind, c.dtype, t) for c, t in zip(kinds, types, strict=True)
+        ]
+        totals = _summed(e, cores, strips, list(kernel.inner), [], start, start)
+        each = iter(totals)
+        for core in cores:
+            for where, _ in strips:
+                e.remember(core, where, next(each))
+    for where, mask in strips:
+        if e.lanes == 1 and not is_whole:  # masks are for vectors
+            some = f.compare("icmp slt", where[-1].base, e.size(width))
+            with f.when(some), e.scope():
+                e.store_all(kernel.roots, lambda r, where=where: where)  # type: ignore
+        else:
+            with e.masked(mask):
+                e.store_all(kernel.roots, lambda r, where=where: where)  # type: ignore
     return Chunks(((width, columns), (product(outer_shape), 1)))
 
 
-def _column(
+def _summed(
     e: Emitter,
-    core: Reduce,
+    cores: Sequence[Reduce],
+    strips: Sequence[tuple[list[Position], Value | None]],
     sizes: list[Size],
-    where: list[Position],
-    total: Value,
-    start: Value,
-) -> Value:
-    """One vector of columns summed; long sums are sums of sums of blocks."""
+    inner: list[Position],
+    totals: Sequence[Value],
+    start: Sequence[Value],
+) -> list[Value]:
+    """Vectors of columns summed; long sums are sums of sums of blocks."""
     f = e.f
+    kinds = [c for c in cores for _ in strips]
     if len(sizes) > 1:
-        with f.loop(0, e.size(sizes[0]), carried=[total]) as loop, e.scope():
-            inner = [*where, Position(loop.index)]
-            loop.carry([_column(e, core, sizes[1:], inner, loop.carried[0], start)])
-        return loop.results[0]
-
-    def step(index: Value, sum: Value) -> Value:
-        with e.scope():
-            x = e.read(core.access, [*where, Position(index)])
-            x = f.splat(x, e.lanes) if lanes_of(x.type) < e.lanes else x
-            return _combine(e, core.kind, sum, x, core.dtype)
-
+        with f.loop(0, e.size(sizes[0]), carried=totals) as loop, e.scope():
+            further = [*inner, Position(loop.index)]
+            loop.carry(
+                _summed(e, cores, strips, sizes[1:], further, loop.carried, start)
+            )
+        return loop.results
     end = e.size(sizes[0])
-    with f.loop(0, end, _SUM_BLOCK, [total]) as blocks:
+    is_short = isinstance(sizes[0], int) and sizes[0] <= _SUM_BLOCK
+
+    def block(first: Value, stop: Value, sums: Sequence[Value]) -> list[Value]:
+        with f.loop(first, stop, 1, start) as loop, e.scope():
+            following = []
+            values = iter(loop.carried)
+            for core in cores:
+                for where, mask in strips:
+                    with e.masked(mask):
+                        x = e.read(core.access, [*where, *inner, Position(loop.index)])
+                    x = f.splat(x, e.lanes) if lanes_of(x.type) < e.lanes else x
+                    following.append(
+                        _combine(e, core.kind, next(values), x, core.dtype)
+                    )
+            loop.carry(following)
+        return [
+            _combine(e, c.kind, total, part, c.dtype)
+            for c, total, part in zip(kinds, sums, loop.results, strict=True)
+        ]
+
+    if is_short:
+        return block(_i64(0), end, totals)
+    with f.loop(0, end, _SUM_BLOCK, totals) as blocks:
         stop = e.least(f.binary("add", blocks.index, _i64(_SUM_BLOCK)), end)
-        with f.loop(blocks.index, stop, 1, [start]) as loop:
-            loop.carry([step(loop.index, loop.carried[0])])
-        joined = _combine(e, core.kind, blocks.carried[0], loop.results[0], core.dtype)
-        blocks.carry([joined])
-    return blocks.results[0]
+        blocks.carry(block(blocks.index, stop, blocks.carried))
+    return blocks.results
 
 
 # ------------------------------------------------------------ one after another

@@ -38,7 +38,14 @@ from chainrule.compiler.ir import (
 from chainrule.compiler.simplify import with_operands
 from chainrule.core import scalar
 
-__all__ = ["AxisPhase", "Phase", "arrange_windows", "columns_of", "phases_of"]
+__all__ = [
+    "AxisPhase",
+    "Phase",
+    "arrange_windows",
+    "channels_of",
+    "columns_of",
+    "phases_of",
+]
 
 Margins = tuple[tuple[int, int], ...]
 
@@ -128,20 +135,26 @@ def phases_of(by: Literal["outputs", "data"], g: Geometry) -> list[Phase]:
     return [Phase(*pair) for pair in itertools.product(*axes)]
 
 
-def columns_of(results: int) -> int:
-    """How many results of a pixel a panel of packed filters has."""
+def columns_of(results: int, terms: int) -> int:
+    """How many results of a pixel a panel of packed filters has.
+
+    A vector of results would be nearly empty where they are few: then a panel is the
+    filter of one result, and vectors run along the terms.
+    """
+    if results <= 4 and terms >= 16:
+        return 1
     return 32 if results > 16 else 16
 
 
 def packed_size(by: Literal["outputs", "data"], g: Geometry, columns: int) -> int:
     """How many elements the filters have once they are packed."""
-    terms, results = _channels(by, g)
+    terms, results = channels_of(by, g)
     panels = -(-results // columns)
     depth = sum(phase.depth(terms) for phase in phases_of(by, g))
     return max(1, g.groups * panels * columns * depth)
 
 
-def _channels(by: Literal["outputs", "data"], g: Geometry) -> tuple[int, int]:
+def channels_of(by: Literal["outputs", "data"], g: Geometry) -> tuple[int, int]:
     """Channels summed over, and made, in one group."""
     pair = g.channels // g.groups, g.filters // g.groups
     return pair if by == "outputs" else pair[::-1]
@@ -241,11 +254,15 @@ def _arranged(
     a = current.a
     is_framed = given.a.node in wanted and given.a.node.shape == shape
     if any(map(any, margins)) and not is_framed:
-        a = Access(_copied(a.node, shape, margins, copies, nodes), identity(4))
+        if shape[-1] == 1:
+            shape, margins = shape[:-1], margins[:-1]
+        copy = _copied(a.node, shape, margins, copies, nodes)
+        a = Access(copy, identity(len(shape)))
     if current.by == "filters":
         return replace(current, a=a)
     g = current.geometry
-    columns = columns_of(_channels(current.by, g)[1])
+    terms, results = channels_of(current.by, g)
+    columns = columns_of(results, terms)
     packed = Packed(
         f"{current.b.node.name}_panels", (packed_size(current.by, g, columns),),
         current.dtype, access=current.b, by=current.by, geometry=g, columns=columns,
@@ -261,7 +278,7 @@ def _copied(
     copies: dict[tuple[Node, tuple[Size, ...]], Node],
     nodes: list[Node],
 ) -> Node:
-    """A copy that has margins, with its axes of size 1."""
+    """A copy that has margins, with its axes of size 1 but for that of channels."""
     key = (source, shape)
     before = copies.get(key)
     if before is not None:
@@ -279,5 +296,3 @@ def _copied(
     copies[key] = copy
     nodes.append(copy)
     return copy
-
-

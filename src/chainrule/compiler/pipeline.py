@@ -17,6 +17,7 @@ from chainrule.compiler.phases import arrange_windows
 from chainrule.compiler.products import arrange
 from chainrule.compiler.program import Machine, assemble
 from chainrule.compiler.simplify import simplify
+from chainrule.compiler.sums import arrange_sums
 from chainrule.core.capture import CapturedGraph
 from chainrule.core.size import at
 
@@ -160,7 +161,7 @@ def _build(graph: CapturedGraph, target: Target, n: int | None) -> Build:
 
     lowered = timed("lower", lambda: lower(graph, n))
     simple = timed("simplify", lambda: simplify(lowered))
-    arranged = timed("arrange", lambda: arrange_windows(arrange(simple)))
+    arranged = timed("arrange", lambda: arrange_windows(arrange(arrange_sums(simple))))
     fused = timed("fuse", lambda: fuse(arranged))
     module, layout = timed("kernels", lambda: assemble(fused, target))
     text = timed("text", module.text)

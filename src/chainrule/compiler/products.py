@@ -44,6 +44,7 @@ __all__ = ["arrange", "emit_product"]
 _SHORT_DEPTH = 48
 """Below this many terms, sums across a vector cost more than a transposed copy."""
 _LONG_DEPTH = 512
+_HALVED_BYTES = 1 << 23
 _EVEN = 2  # products that are unrolled as if their number of terms were known
 _NARROW = 12
 """Up to so many columns, vectors run along the rows: they would not be filled."""
@@ -119,8 +120,11 @@ def _is_long(node: Contract) -> bool:
     depth, width = node.depth, node.shape[-1]
     if len(node.shape) != 2 or not isinstance(depth, int) or depth % _EVEN:
         return False
-    is_wide = isinstance(width, int) and width <= depth // 2
-    return is_wide and depth >= _LONG_DEPTH
+    if not isinstance(width, int) or width > depth // 2:
+        return False
+    # Weights beyond the caches come from memory in any case.
+    is_small = depth * width * node.dtype.itemsize <= _HALVED_BYTES
+    return is_small and depth >= _LONG_DEPTH
 
 
 def _halved(node: Contract) -> tuple[Contract, Map]:

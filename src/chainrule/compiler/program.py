@@ -44,8 +44,8 @@ from chainrule.compiler.loops import (
     emit_loops,
 )
 from chainrule.compiler.native import Library, attributes
-from chainrule.compiler.products import emit_product
 from chainrule.compiler.pooling import emit_spread
+from chainrule.compiler.products import emit_product
 from chainrule.compiler.threads import emit_flush_denormals, emit_restore, pool
 
 __all__ = ["Layout", "Machine", "assemble"]
@@ -473,7 +473,7 @@ class Machine:
         """The memory of a value as an array, without axes of size 1."""
         shape, held = (tuple(at(s, n) for s in sizes)
                        for sizes in (node.shape, node.held))  # fmt: skip
-        whole = np.ndarray(held, node.dtype, self._raw(node, n))
+        whole: np.ndarray[Any, Any] = np.ndarray(held, node.dtype, self._raw(node, n))
         margins = node.margins or ((0, 0),) * len(shape)
         return whole[tuple(slice(lo, lo + size) for (lo, _), size in
                            zip(margins, shape, strict=True))]  # fmt: skip
@@ -483,7 +483,7 @@ class Machine:
         slot = self.layout.buffers[self._storage(node)]
         size = at(product(node.held), n) * node.dtype.itemsize
         raw = (ctypes.c_uint8 * size).from_address(int(self._context[slot]))
-        return np.frombuffer(raw, np.uint8)
+        return np.ndarray((size,), np.uint8, memoryview(raw))
 
     def _compute(self, kernel: Kernel, n: int) -> None:
         """One op that only NumPy can compute."""

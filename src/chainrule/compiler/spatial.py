@@ -21,11 +21,9 @@ from chainrule.compiler.ir import (
     Index,
     Map,
     Place,
-    Reduce,
     Size,
     Spread,
     identity,
-    times,
 )
 from chainrule.compiler.lowering import (
     Lowering,
@@ -64,22 +62,34 @@ def _flat_window(window: Window) -> Window:
     )  # fmt: skip
 
 
-def _is_simple(op: Any, shapes: Sequence[Sizes], dtype: Dtype) -> bool:
-    """Whether native code is there for it: sizes are known, and there is something."""
-    return (
-        op.window.ndim <= 2
-        and dtype.kind == "f"
-        and all(isinstance(s, int) for shape in shapes for s in shape[1:])
-        and all(s != 0 for shape in shapes for s in shape)
-    )
+def _otherwise(
+    to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
+) -> View | None:
+    """The value where there are no pixels, or no native code; else None."""
+    shapes = (*(x.shape for x in operands), shape)
+    is_known = all(isinstance(s, int) for given in shapes for s in given[1:])
+    if op.window.ndim > 2 or dtype.kind != "f" or not is_known:
+        return opaque(to, op, shape, dtype, operands)
+    if any(s == 0 for given in shapes for s in given):
+        return to.map(shape, dtype, scalar.constant(0.0))
+    return None
+
+
+def _otherwise_pooled(
+    to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
+) -> View | None:
+    if math.prod(op.window.size) > _MOST_TAPS:
+        return opaque(to, op, shape, dtype, operands)
+    return _otherwise(to, op, shape, dtype, operands)
 
 
 def _geometry(images: Sizes, outputs: Sizes, window: Window, groups: int) -> Geometry:
-    n, *image, channels = images
-    *places, filters = outputs[1:]
-    return Geometry(
-        n, tuple(image), tuple(places), channels, filters, window, groups  # type: ignore
-    )
+    n, h, w, channels = images
+    _, p, q, filters = (int(s) if isinstance(s, int) else 0 for s in outputs)
+    assert isinstance(h, int)
+    assert isinstance(w, int)
+    assert isinstance(channels, int)
+    return Geometry(n, (h, w), (p, q), channels, filters, window, groups)
 
 
 def _whole(to: Lowering, view: View) -> Access:
@@ -99,8 +109,9 @@ def _convolve(
     to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
 ) -> View:
     x, w = operands
-    if not _is_simple(op, (x.shape, w.shape, shape), dtype):
-        return opaque(to, op, shape, dtype, operands)
+    other = _otherwise(to, op, shape, dtype, operands)
+    if other is not None:
+        return other
     flat = _flat(View(shape, x.access)).shape
     window = _flat_window(op.window)
     g = _geometry(_flat(x).shape, flat, window, op.groups)
@@ -114,8 +125,9 @@ def _convolve_to_data(
     to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
 ) -> View:
     y, w = operands
-    if not _is_simple(op, (y.shape, w.shape, shape), dtype):
-        return opaque(to, op, shape, dtype, operands)
+    other = _otherwise(to, op, shape, dtype, operands)
+    if other is not None:
+        return other
     flat = _flat(View(shape, y.access)).shape
     window = _flat_window(op.window)
     g = _geometry(flat, _flat(y).shape, window, op.groups)
@@ -129,8 +141,9 @@ def _convolve_to_filters(
     to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
 ) -> View:
     x, y = operands
-    if not _is_simple(op, (x.shape, y.shape, shape), dtype):
-        return opaque(to, op, shape, dtype, operands)
+    other = _otherwise(to, op, shape, dtype, operands)
+    if other is not None:
+        return other
     window = _flat_window(op.window)
     g = _geometry(_flat(x).shape, _flat(y).shape, window, op.groups)
     a, b = _whole(to, x), _whole(to, y)
@@ -203,17 +216,14 @@ def _pooled(
     return View(shape, to.add(node).access)
 
 
-def _is_small(op: Any) -> bool:
-    return math.prod(op.window.size) <= _MOST_TAPS
-
-
 @rule(pooling.MaxPool, pooling.SumPool)
 def _pool(
     to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
 ) -> View:
     (x,) = operands
-    if not _is_simple(op, (x.shape, shape), dtype) or not _is_small(op):
-        return opaque(to, op, shape, dtype, operands)
+    other = _otherwise_pooled(to, op, shape, dtype, operands)
+    if other is not None:
+        return other
     if isinstance(op, pooling.MaxPool):
         return _pooled(to, x, op, shape, "maximum", -math.inf)
     return _pooled(to, x, op, shape, "add", 0.0)
@@ -224,14 +234,13 @@ def _pick(
     to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
 ) -> View:
     z, x = operands
-    if not _is_simple(op, (x.shape, shape), dtype) or not _is_small(op):
-        return opaque(to, op, shape, dtype, operands)
+    other = _otherwise_pooled(to, op, shape, dtype, operands)
+    if other is not None:
+        return other
     values = _seen(to, x, op.window, shape, -math.inf)
     picks = _seen(to, z, op.window, shape, 0.0)
     accesses = tuple(dict.fromkeys([*values, *picks]))
-    top, chosen = (
-        scalar.symbol(f"x{accesses.index(a[0])}") for a in (values, picks)
-    )
+    top, chosen = (scalar.symbol(f"x{accesses.index(a[0])}") for a in (values, picks))
     for v, p in zip(values[1:], picks[1:], strict=True):
         value, pick = (scalar.symbol(f"x{accesses.index(a)}") for a in (v, p))
         is_larger = exceeds(value, top)
@@ -253,8 +262,9 @@ def _route(
     to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
 ) -> View:
     z, x = operands
-    if not _is_simple(op, (x.shape, z.shape), dtype) or not _is_small(op):
-        return opaque(to, op, shape, dtype, operands)
+    other = _otherwise_pooled(to, op, shape, dtype, operands)
+    if other is not None:
+        return other
     return _spread(to, op, z, x, shape)
 
 
@@ -263,14 +273,13 @@ def _sum_pool_to_data(
     to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
 ) -> View:
     (y,) = operands
-    if not _is_simple(op, (y.shape, shape), dtype) or not _is_small(op):
-        return opaque(to, op, shape, dtype, operands)
+    other = _otherwise_pooled(to, op, shape, dtype, operands)
+    if other is not None:
+        return other
     return _spread(to, op, y, None, shape)
 
 
-def _spread(
-    to: Lowering, op: Any, y: View, x: View | None, shape: Sizes
-) -> View:
+def _spread(to: Lowering, op: Any, y: View, x: View | None, shape: Sizes) -> View:
     y = _flat(y)
     full = _flat(View(shape, y.access)).shape
     g = _geometry(full, y.shape, _flat_window(op.window), 1)

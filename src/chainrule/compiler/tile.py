@@ -14,18 +14,18 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from chainrule.compiler.emit import Function, Value, vector
+from chainrule.compiler.emit import Function, Value, element_of, lanes_of, vector
 
-__all__ = ["Term", "Tile"]
+__all__ = ["Term", "Tile", "sum_across"]
 
 _UNROLL = 4
 _FLAT = 72  # so many terms are written out one by one
 
 
 class Term(NamedTuple):
-    """An axis that is summed over: its length, and how far the operands move along it."""
+    """An axis summed over: its length, and how far the operands move along it."""
 
-    count: int | Value
+    length: int | Value
     scalars: int
     vectors: int
 
@@ -65,9 +65,9 @@ class Tile(NamedTuple):
         terms: Sequence[Term],
     ) -> list[Value]:
         """The sums, row by row, with all terms added: the last axis moves fastest."""
-        if any(t.count == 0 for t in terms):
+        if any(t.length == 0 for t in terms):
             return list(sums)
-        terms = [t for t in terms if t.count != 1]
+        terms = [t for t in terms if t.length != 1]
         return self._nest(f, list(sums), scalars, vectors, terms)
 
     def _nest(
@@ -78,7 +78,7 @@ class Tile(NamedTuple):
         v: Value,
         terms: Sequence[Term],
     ) -> list[Value]:
-        counts = [t.count if isinstance(t.count, int) else _FLAT + 1 for t in terms]
+        counts = [t.length if isinstance(t.length, int) else _FLAT + 1 for t in terms]
         if math.prod(counts) <= _FLAT:
             return self._flat(f, sums, s, v, terms)
         (count, by_s, by_v), *inner = terms
@@ -143,3 +143,37 @@ class Tile(NamedTuple):
             for j, x in enumerate(xs):
                 following.append(f.fma(scalar, x, sums[i * self.width + j]))
         return following
+
+
+def sum_across(f: Function, vectors: Sequence[Value]) -> Value:
+    """The sum of each vector's lanes: as many sums, in one short vector."""
+    lanes, found = lanes_of(vectors[0].type), list(vectors)
+    # Interleave two vectors so that one addition halves both, until one is left.
+    step = 1
+    while len(found) > 1:
+        halves = []
+        for x, y in zip(found[::2], found[1::2], strict=True):
+            low = [i for i in range(lanes) if i // step % 2 == 0]
+            parts = []
+            for half in (0, step):
+                order = []
+                for g in range(0, len(low), step):
+                    mine = [i + half for i in low[g : g + step]]
+                    order += mine + [i + lanes for i in mine]
+                parts.append(_shuffle(f, x, y, order))
+            halves.append(f.binary("fadd", *parts))
+        found, step = halves, step * 2
+    (total,) = found
+    while lanes > len(vectors):
+        lanes //= 2
+        low_half = _shuffle(f, total, total, list(range(lanes)))
+        high_half = _shuffle(f, total, total, list(range(lanes, 2 * lanes)))
+        total = f.binary("fadd", low_half, high_half)
+    return total
+
+
+def _shuffle(f: Function, x: Value, y: Value, order: Sequence[int]) -> Value:
+    """The lanes of x and y (numbered after those of x) in this order."""
+    listed = ", ".join(f"i32 {i}" for i in order)
+    type = vector(element_of(x.type), len(order))
+    return f.value(type, f"shufflevector {x}, {y}, <{len(order)} x i32> <{listed}>")

@@ -205,15 +205,33 @@ def test_the_native_text_of_one_loop():
     body = text[text.index("loop11.body:") : text.index("loop11.end:")]
     assert body.splitlines() == [
         "loop11.body:",
-        "  %v14 = getelementptr float, ptr %v13, i64 %loop11.i",
-        "  %v15 = load <4 x float>, ptr %v14, align 4",
-        "  %v16 = fmul <4 x float> %v15, splat (float 0x4000000000000000)",
-        "  %v17 = fadd <4 x float> %v16, splat (float 0x3FF0000000000000)",
-        "  %v20 = getelementptr float, ptr %v19, i64 %loop11.i",
-        "  store <4 x float> %v17, ptr %v20, align 4",
+        "  %v12 = getelementptr float, ptr %a0, i64 %loop11.i",
+        "  %v13 = load <4 x float>, ptr %v12, align 4",
+        "  %v14 = fmul <4 x float> %v13, splat (float 0x4000000000000000)",
+        "  %v15 = fadd <4 x float> %v14, splat (float 0x3FF0000000000000)",
+        "  %v16 = getelementptr float, ptr %a1, i64 %loop11.i",
+        "  store <4 x float> %v15, ptr %v16, align 4",
         "  %loop11.next = add nsw i64 %loop11.i, 4",
         "  br label %loop11",
     ]
+
+
+def test_equal_layers_share_one_body():
+    w = cr.Parameter(np.ones((3, 3, 4, 4), np.float32))
+
+    def f(x: Any) -> Any:
+        for _ in range(4):
+            x = cr.relu(cr.conv(x, w, padding="same"))
+        return x
+
+    made = built(f, cr.Tensor(np.zeros((2, 8, 8, 4), np.float32)))
+    convolutions = [k for k in made.report().kernels if ": convolution" in k]
+    assert len(convolutions) == 4
+    # The last layer's result has no margins.
+    text = made.text("llvm")
+    calls = [text.split(f"@cr_{k.split(':')[0]}(")[1] for k in convolutions]
+    bodies = {c.split("@cr_body")[1].split("(")[0] for c in calls}
+    assert len(bodies) == 2
 
 
 def test_the_assembly_can_be_read():

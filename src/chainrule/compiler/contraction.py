@@ -281,7 +281,7 @@ def emit_contraction(
     right = _least(f, f.binary("add", left, _i64(plan.columns_per_chunk)), width)
     kernel.emit(first, last, left, right)
     f.ret()
-    module.add(f)
+    module.add_kernel(f)
 
 
 class _Part(NamedTuple):

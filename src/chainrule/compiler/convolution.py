@@ -111,7 +111,7 @@ class _Writer:
 
     def finish(self, *chunks: tuple[Size, int]) -> Chunks:
         self.f.ret()
-        self.module.add(self.f)
+        self.module.add_kernel(self.f)
         return Chunks(chunks)
 
 

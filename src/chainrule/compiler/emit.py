@@ -77,12 +77,34 @@ class Module:
     declarations: dict[str, str] = field(default_factory=dict)
     globals: list[str] = field(default_factory=list)
     attributes: str = "nounwind"
+    bodies: dict[str, str] = field(default_factory=dict)
+    """The names of bodies that kernels share, by their text."""
 
     def add(self, function: Function) -> None:
         """Take up a finished function; an equal name replaces nothing but errs."""
         if function.name in self.functions:
             raise ValueError(f"two functions are named {function.name}")
         self.functions[function.name] = function.text()
+
+    def add_kernel(self, kernel: Function) -> None:
+        """Take up a finished kernel: its body is compiled once for all that equal it.
+
+        Layers of one geometry differ in nothing but the addresses that they work on,
+        which the context holds in the kernel's ``slots``.
+        """
+        name, kernel.name, kernel.linkage = kernel.name, "", "internal"
+        text = kernel.text()
+        if text not in self.bodies:
+            self.bodies[text] = kernel.name = f"cr_body{len(self.bodies)}"
+            self.add(kernel)
+        wrapper = Function(self, name, [("ptr", "ctx"), ("i64", "chunk")])
+        addresses = [
+            wrapper.load(wrapper.at(wrapper.parameters[0], slot, "i64"), "ptr")
+            for slot in kernel.slots
+        ]
+        wrapper.call(self.bodies[text], "void", *wrapper.parameters, *addresses)
+        wrapper.ret()
+        self.add(wrapper)
 
     def text(self) -> str:
         """The whole module."""
@@ -114,13 +136,14 @@ class Function:
         self.module = module
         self.name = name
         self.returns = returns
-        listed = ", ".join(f"{t} %{n}" for t, n in parameters)
+        self.linkage = linkage
+        self.inline = inline
         self.parameters = [
             Value(t.removesuffix(" noalias"), f"%{n}") for t, n in parameters
         ]
-        prefix = f"{linkage} " if linkage else ""
-        suffix = f"{inline} " if inline else ""
-        self._header = f"define {prefix}{returns} @{name}({listed}) {suffix}#0 {{"
+        self._listed = [f"{t} %{n}" for t, n in parameters]
+        self.slots: list[int] = []
+        """For a kernel, where in its context the addresses stand that it works on."""
         self._entry = ["entry:"]
         self._lines: list[str] = []
         self._count = 0
@@ -128,7 +151,18 @@ class Function:
 
     def text(self) -> str:
         """The function as LLVM IR."""
-        return "\n".join([self._header, *self._entry, *self._lines, "}"])
+        words = ["define", self.linkage, self.returns]
+        addresses = [f"ptr %a{i}" for i in range(len(self.slots))]
+        listed = ", ".join([*self._listed, *addresses])
+        head = f"{' '.join(filter(None, words))} @{self.name}({listed})"
+        tail = f"{self.inline} #0 {{" if self.inline else "#0 {"
+        return "\n".join([f"{head} {tail}", *self._entry, *self._lines, "}"])
+
+    def address(self, slot: int) -> Value:
+        """For a kernel, the address that stands in a slot of its context."""
+        if slot not in self.slots:
+            self.slots.append(slot)
+        return Value("ptr", f"%a{self.slots.index(slot)}")
 
     def at_entry(self, type: str, text: str) -> Value:
         """An instruction that runs first of all, and whose result is known anywhere.

@@ -156,22 +156,15 @@ class Emitter:
             return _i64(size)
         if size not in self._entry:
             f = self.f
-            n = self._slot(SLOT_BATCH, "i64")
+            place = f.at_entry("ptr", f"getelementptr i64, ptr %ctx, i64 {SLOT_BATCH}")
+            n = f.at_entry("i64", f"load i64, {place}, align 8")
             scaled = f.at_entry("i64", f"mul {n}, {size.per_batch}")
             self._entry[size] = f.at_entry("i64", f"add {scaled}, {size.fixed}")
         return self._entry[size]
 
     def pointer(self, node: Node) -> Value:
         """The address of a node's first element."""
-        return self._slot(self.slots.of(node), "ptr")
-
-    def _slot(self, slot: int, type: str) -> Value:
-        key = (slot, type)
-        if key not in self._entry:
-            f = self.f
-            place = f.at_entry("ptr", f"getelementptr i64, ptr %ctx, i64 {slot}")
-            self._entry[key] = f.at_entry(type, f"load {type}, {place}, align 8")
-        return self._entry[key]
+        return self.f.address(self.slots.of(node))
 
     # Scopes: what is computed in a block is known only there.
 
@@ -524,7 +517,7 @@ def emit_loops(
     }[kernel.kind]
     chunks = writer(emitter)
     emitter.f.ret()
-    module.add(emitter.f)
+    module.add_kernel(emitter.f)
     return chunks
 
 

@@ -53,7 +53,7 @@ def emit_spread(
     for number, first, last in rows:
         writer.windows(number, first, last)
     f.ret()
-    module.add(f)
+    module.add_kernel(f)
     return Chunks(chunks)  # type: ignore[arg-type]
 
 

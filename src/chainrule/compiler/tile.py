@@ -19,7 +19,7 @@ from chainrule.compiler.emit import Function, Value, element_of, lanes_of, vecto
 __all__ = ["Term", "Tile", "sum_across"]
 
 _UNROLL = 4
-_FLAT = 72  # so many terms are written out one by one
+_FLAT = 28  # so many terms are written out one by one
 
 
 class Term(NamedTuple):

@@ -20,6 +20,7 @@ from chainrule.compiler.ir import (
     Definitions,
     Dynamic,
     Index,
+    Join,
     Leaf,
     Map,
     Node,
@@ -44,6 +45,7 @@ _NARROW = 256
 _WHOLE = {
     Scan: "scan",
     Scatter: "scatter",
+    Join: "join",
     Opaque: "numpy",
     Convolution: "filters",
     Spread: "spread",
@@ -62,8 +64,8 @@ class Kernel:
     Kinds: "product" (a matrix product and what is made of it), "convolution" and
     "filters" (by outputs or data, and by filters), "spread" (the way back of pooling),
     "pack" (filters in the order in which they are read), "rows" (reductions whose
-    elements lie side by side), "columns" (reductions across), "map" (neither), "scan",
-    "scatter", "numpy".
+    elements lie side by side), "columns" (reductions across), "map" (neither), "join",
+    "scan", "scatter", "numpy".
     """
 
     kind: str
@@ -345,6 +347,8 @@ class _Fusion:
                     return False
             elif is_own and any(isinstance(p, Dynamic) for p in current.places):
                 return False
+            elif is_own and node.margins and not current.is_identity:
+                return False  # what is around it is there only when it is stored
             elif is_own or not (node in self.stored or node in self.home):
                 stack += [o.substitute(current.places) for o in node.operands]
         return True
@@ -741,6 +745,8 @@ def _forced(definitions: Definitions) -> dict[Node, None]:
             for place in node.places:
                 if isinstance(place, Dynamic):
                     visit(place.access, False)
+        if any(map(any, node.margins)) and not isinstance(node, Leaf):
+            found[node] = None
     for node in (*definitions.outputs, *(n for _, n in definitions.assignments)):
         if not isinstance(node, Leaf):
             found[node] = None

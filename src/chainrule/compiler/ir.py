@@ -25,6 +25,7 @@ __all__ = [
     "Extent",
     "Geometry",
     "Index",
+    "Join",
     "Leaf",
     "Map",
     "Node",
@@ -200,8 +201,10 @@ class Node:
     shape: tuple[Size, ...]
     dtype: np.dtype[Any]
     margins: tuple[tuple[int, int], ...] = field(default=(), kw_only=True)
-    """For each axis, how many zeros lie before and behind in memory; empty for none.
-    A window may look at them."""
+    """For each axis, how much memory lies before and behind, for windows to look at;
+    empty for none."""
+    fill: float = field(default=0.0, kw_only=True)
+    """What the margins hold."""
 
     @property
     def operands(self) -> tuple[Access, ...]:
@@ -464,6 +467,24 @@ class Spread(Node):
             f"the first largest of {self.images}"
         )  # fmt: skip
         return f"{self.access} added to {where}, {self.geometry.window}"
+
+
+@dataclass(eq=False, repr=False)
+class Join(Node):
+    """Values one after another along one axis."""
+
+    accesses: tuple[Access, ...] = ()
+    """Each at the position that counts from where its part begins."""
+    axis: int = 0
+    sizes: tuple[Size, ...] = ()
+
+    @property
+    def operands(self) -> tuple[Access, ...]:
+        return self.accesses
+
+    def describe(self) -> str:
+        parts = " | ".join(map(str, self.accesses))
+        return f"{parts} along {_AXES[self.axis]}"
 
 
 @dataclass(eq=False, repr=False)

@@ -33,6 +33,7 @@ from chainrule.compiler.ir import (
     Dynamic,
     Extent,
     Index,
+    Join,
     Leaf,
     Map,
     Node,
@@ -512,6 +513,7 @@ def emit_loops(
         "map": _emit_map,
         "rows": _emit_rows,
         "columns": _emit_columns,
+        "join": _emit_join,
         "scan": _emit_scan,
         "scatter": _emit_scatter,
     }[kernel.kind]
@@ -963,6 +965,47 @@ def _summed(
 
 
 # ------------------------------------------------------------ one after another
+
+
+def _emit_join(e: Emitter) -> Chunks:
+    """Parts of each row, one after another."""
+    f = e.f
+    (node,) = e.kernel.cores
+    assert isinstance(node, Join)
+    outer, inner = node.shape[: node.axis], node.shape[node.axis + 1 :]
+    rows, row = product(outer), product(node.shape[node.axis :])
+    each = max(1, _FLAT_CHUNK // max(row if isinstance(row, int) else 256, 1))
+    first = f.binary("mul", f.parameters[1], _i64(each))
+    last = e.least(f.binary("add", first, _i64(each)), e.size(rows))
+
+    def part(where: list[Position], start: Size, size: Size, access: Access) -> None:
+        def moved(p: Position) -> Position:
+            if start == 0:
+                return p
+            return Position(f.binary("add", p.base, e.size(start)), p.step)
+
+        def nest(sizes: Sequence[Size], prefix: list[Position]) -> None:
+            if len(sizes) > 1:
+                with f.loop(0, e.size(sizes[0])) as loop, e.scope():
+                    nest(sizes[1:], [*prefix, Position(loop.index)])
+                return
+
+            def body(position: Position) -> None:
+                own = [*prefix, position]
+                x = e.read(access, [*where, *own])
+                e.store(node, [*where, moved(own[0]), *own[1:]], x)
+
+            e.along(_i64(0), e.size(sizes[0]), body)
+
+        nest([size, *inner], [])
+
+    with f.loop(first, last) as loop, e.scope():
+        where = e.decode(loop.index, outer)
+        start: Size = 0
+        for access, size in zip(node.accesses, node.sizes, strict=True):
+            part(where, start, size, access)
+            start = plus(start, size)
+    return Chunks(((rows, each),))
 
 
 def _emit_scan(e: Emitter) -> Chunks:

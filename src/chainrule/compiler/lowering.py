@@ -21,6 +21,7 @@ from chainrule.compiler.ir import (
     Dynamic,
     Extent,
     Index,
+    Join,
     Leaf,
     Map,
     Node,
@@ -465,36 +466,19 @@ def _split_places(before: Sequence[Size], after: Sequence[Size]) -> list[Place] 
 def _concatenate(
     to: Lowering, op: Any, shape: Any, dtype: np.dtype[Any], operands: Sequence[View]
 ) -> View:
-    # Elements read outside their part are of no account: the place is held inside.
-    position = to.iota(shape[op.axis])
-    trailing = (1,) * (len(shape) - op.axis - 1)
-    where = View((*position.shape, *trailing), position.access)
-    result: View | None = None
-    start: Size = 0
-    for x in operands:
-        size = x.shape[op.axis]
-        if size == 0:
-            continue
-        begin = to.number(start, INT64)
-        last = to.number(plus(size, -1), INT64)
-        inside = to.map(
-            where.shape, INT64,
-            scalar.minimum(scalar.maximum(x0 - x1, 0), x2), where, begin, last,
-        )  # fmt: skip
-        part = _gather_axis(to, x, op.axis, shape, inside)
-        if result is None:
-            result = part
-        else:
-            later = to.map(
-                where.shape, BOOL, scalar.compare("greater_equal", x0, x1), where, begin
-            )
-            result = to.map(
-                shape, dtype, scalar.select(x0, x1, x2), later, part, result
-            )
-        start = plus(start, size)
-    if result is None:
+    parts = [x for x in operands if x.shape[op.axis] != 0]
+    if not parts:
         return operands[0]
-    return View(shape, result.access)
+    axis = sum(size != 1 for size in shape[: op.axis])
+    accesses = []
+    for x in parts:
+        accesses.append(x.read(own_places(shape)))
+    sizes = tuple(x.shape[op.axis] for x in parts)
+    if shape[op.axis] == 1:
+        return View(shape, accesses[0])
+    kept = tuple(s for s in shape if s != 1)
+    node = Join(to.name(), kept, dtype, tuple(accesses), axis, sizes)
+    return View(shape, to.add(node).access)
 
 
 def _gather_axis(

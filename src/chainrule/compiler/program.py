@@ -349,7 +349,7 @@ class Machine:
         total = 0
         for node in sorted(sizes, key=lambda k: -sizes[k]):
             first, last = self._lives.get(node, (0, len(self.layout.phases)))
-            if any(map(any, node.margins)):  # zeros that nobody writes again
+            if any(map(any, node.margins)):  # which nobody writes again
                 first, last = 0, len(self.layout.phases)
             size = sizes[node]
             offset = 0
@@ -403,7 +403,7 @@ class Machine:
                 context[slot] = start + offset
             for node in self._arena_nodes:
                 if any(map(any, node.margins)):
-                    self._raw(node, n)[:] = 0
+                    self._raw(node, n).view(node.dtype)[:] = node.fill
             first = self.layout.first_count
             context[first : first + len(memory.counts)] = memory.counts
             context[0] = n

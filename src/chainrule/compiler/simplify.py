@@ -16,6 +16,7 @@ from chainrule.compiler.ir import (
     Convolution,
     Definitions,
     Dynamic,
+    Join,
     Leaf,
     Map,
     Node,
@@ -43,7 +44,8 @@ def simplify(given: Definitions) -> Definitions:
             short = _reduced(current.expression)
             if short is not current.expression:
                 current = _of_expression(current, short)
-            if current.is_view and current.accesses[0].is_identity:
+            is_copy = current.is_view and current.accesses[0].is_identity
+            if is_copy and not current.margins:
                 source = current.accesses[0].node
                 if source.shape == current.shape and source.dtype == current.dtype:
                     renamed[node] = source
@@ -155,7 +157,9 @@ def _shape(expression: Expr) -> Hashable:
 
 def _key(node: Node) -> Hashable | None:
     """What two values must share to be one; None for what is itself alone."""
-    common = (type(node).__name__, node.shape, node.dtype.name)
+    common = (
+        type(node).__name__, node.shape, node.dtype.name, node.margins, node.fill
+    )  # fmt: skip
     if isinstance(node, Map):
         expression = None if node.expression is None else _shape(node.expression)
         return (*common, node.kind, expression, node.accesses, node.setting)
@@ -167,6 +171,8 @@ def _key(node: Node) -> Hashable | None:
         return (*common, node.access, node.axis)
     if isinstance(node, Convolution):
         return (*common, node.by, node.a, node.b, node.geometry)
+    if isinstance(node, Join):
+        return (*common, node.accesses, node.axis, node.sizes)
     if isinstance(node, Spread):
         return (*common, node.access, node.images, node.geometry)
     return None

@@ -30,10 +30,10 @@ from chainrule.compiler.lowering import (
     View,
     opaque,
     own_places,
-    padded,
     rule,
 )
 from chainrule.core import scalar
+from chainrule.core.spec import BOOL
 from chainrule.ops import convolution, pooling
 from chainrule.ops.window import Window
 
@@ -115,6 +115,8 @@ def _convolve(
     flat = _flat(View(shape, x.access)).shape
     window = _flat_window(op.window)
     g = _geometry(_flat(x).shape, flat, window, op.groups)
+    if _is_depthwise(g):
+        return _weighted(to, x, w, window, shape, dtype)
     a, b = _whole(to, x), _whole(to, w)
     node = Convolution(to.name(), _kept(flat), dtype, "outputs", a, b, g)
     return View(shape, to.add(node).access)
@@ -131,6 +133,12 @@ def _convolve_to_data(
     flat = _flat(View(shape, y.access)).shape
     window = _flat_window(op.window)
     g = _geometry(flat, _flat(y).shape, window, op.groups)
+    if _is_depthwise(g) and window.stride == (1, 1):
+        # Outputs see their pixels as a window would whose taps are in reverse.
+        padding = [(r - 1 - lo, 0) for r, (lo, _) in
+                   zip(window.reach, window.padding, strict=True)]  # fmt: skip
+        back = Window(window.size, (1, 1), tuple(padding), window.dilation)
+        return _weighted(to, y, w, back, shape, dtype, flips=True)
     a, b = _whole(to, y), _whole(to, w)
     node = Convolution(to.name(), _kept(flat), dtype, "data", a, b, g)
     return View(shape, to.add(node).access)
@@ -148,6 +156,8 @@ def _convolve_to_filters(
     g = _geometry(_flat(x).shape, _flat(y).shape, window, op.groups)
     a, b = _whole(to, x), _whole(to, y)
     kh, kw, channels, filters = g.kernel
+    if _is_depthwise(g):
+        return _correlated(to, x, y, g, shape)
     size = kh * kw * channels * filters
     # As many parts as threads could want, but what they make is read once more.
     parts = min(16, max(1, _PARTS_BYTES // (size * dtype.itemsize)))
@@ -171,6 +181,66 @@ def _convolve_to_filters(
     return View(shape, to.add(sum_).access)
 
 
+def _is_depthwise(g: Geometry) -> bool:
+    """Whether every channel has one filter of its own."""
+    taps = math.prod(g.window.size)
+    return g.groups == g.channels == g.filters > 1 and taps <= _MOST_TAPS
+
+
+def _weighted(
+    to: Lowering,
+    x: View,
+    w: View,
+    window: Window,
+    shape: Sizes,
+    dtype: Dtype,
+    *,
+    flips: bool = False,
+) -> View:
+    """Σ over taps of what each sees, times the tap's weight for the channel."""
+    seen = _seen(to, x, window, shape, 0.0)
+    kernel = _flat_kernel(w)
+    channel = own_places(shape)[-1]
+    weights = [
+        kernel.read([Index(offset=i), Index(offset=j), Index(), channel])
+        for i, j in itertools.product(*map(range, window.size))
+    ]
+    if flips:
+        weights.reverse()
+    accesses = tuple(dict.fromkeys([*seen, *weights]))
+    name = {a: scalar.symbol(f"x{i}") for i, a in enumerate(accesses)}
+    terms = [name[a] * name[b] for a, b in zip(seen, weights, strict=True)]
+    total = reduce(lambda s, t: s + t, terms)
+    node = Map(to.name(), _kept(shape), dtype, "expression", total, accesses)
+    return View(shape, to.add(node).access)
+
+
+def _correlated(to: Lowering, x: View, y: View, g: Geometry, shape: Sizes) -> View:
+    """Each tap's weight by channel: Σ over places of what it sees times the output."""
+    x, y, window = _flat(x), _flat(y), g.window
+    framed = _framed(to, x, window, g.outputs, 0.0)
+    full = (*window.size, g.channels, g.batch, *g.places)
+    i, j, c, n, p, q = own_places(full)
+    sees: list[Place] = [n]
+    for place, tap, s, d, (lo, _) in zip(
+        (p, q), (i, j), window.stride, window.dilation, window.padding, strict=True
+    ):
+        assert isinstance(place, Index)
+        assert isinstance(tap, Index)
+        terms = [(a, s) for a, _ in place.terms] + [(a, d) for a, _ in tap.terms]
+        sees.append(Index(tuple(sorted(terms)), -lo))
+    accesses = (framed.read([*sees, c]), y.read([n, p, q, c]))
+    x0, x1 = scalar.symbol("x0"), scalar.symbol("x1")
+    node = Map(to.name(), _kept(full), y.dtype, "expression", x0 * x1, accesses)
+    total = to.fold("add", View(full, to.add(node).access), (3, 4, 5))
+    return View(shape, total.access)
+
+
+def _flat_kernel(w: View) -> View:
+    """Filters of a row (kw, in, out) as filters of an image."""
+    return View((1, *w.shape), w.access) if len(w.shape) == 3 else w
+
+
 # ----------------------------------------------------------------------- pooling
 
 
@@ -180,27 +250,52 @@ def _seen(
     """What each tap of a window sees at the reader's position among the outputs."""
     x, outputs = _flat(x), _flat(View(outputs, x.access)).shape
     window = _flat_window(window)
-    if any(map(any, window.padding)):
-        starts = [0, *(max(lo, 0) for lo, _ in window.padding), 0]
-        sizes = [
-            h + max(lo, 0) + max(hi, 0)  # type: ignore[operator]
-            for h, (lo, hi) in zip(x.shape[1:-1], window.padding, strict=True)
-        ]
-        x = padded(to, x, (x.shape[0], *sizes, x.shape[-1]), starts, value)
+    x = _framed(to, x, window, outputs, value)
     n, *places, c = own_places(outputs)
     found = []
     for tap in itertools.product(*map(range, window.size)):
         at: list[Place] = [n]
-        for p, i, s, d, (lo, _), h in zip(
-            places, tap, window.stride, window.dilation, window.padding,
-            x.shape[1:-1], strict=True,
-        ):  # fmt: skip
+        for p, i, s, d, (lo, _) in zip(
+            places, tap, window.stride, window.dilation, window.padding, strict=True
+        ):
             assert isinstance(p, Index)
             terms = tuple((axis, s) for axis, _ in p.terms)
-            place = Index(terms, i * d - min(lo, 0))
-            at.append(Index() if h == 1 else place)
-        found.append(x.read([*at, c]))
+            at.append(Index(terms, i * d - lo))
+        found.append(x.access.substitute([p for p, s in
+                     zip([*at, c], x.shape, strict=True) if s != 1]))  # fmt: skip
     return found
+
+
+def _framed(
+    to: Lowering, x: View, window: Window, outputs: Sizes, value: float
+) -> View:
+    """Images with as much of a value around them as the window looks at."""
+    margins = []
+    for k, s, d, (lo, _), h, o in zip(
+        window.size, window.stride, window.dilation, window.padding, x.shape[1:-1],
+        outputs[1:-1], strict=True,
+    ):  # fmt: skip
+        assert isinstance(h, int)
+        assert isinstance(o, int)
+        last = s * (o - 1) + d * (k - 1) - lo
+        margins.append((max(lo, 0), max(last - h + 1, 0)))
+    if not any(map(any, margins)):
+        return x
+    pairs = ((0, 0), *margins, (0, 0))
+    # An axis of size 1 counts if there is something beside it.
+    kept = [s != 1 or any(p) for s, p in zip(x.shape, pairs, strict=True)]
+    count = itertools.count()
+    places = [Index.axis(next(count)) if k else Index() for k in kept]
+    shape = tuple(s for s, k in zip(x.shape, kept, strict=True) if k)
+    node = Map(
+        to.name(), shape, x.dtype, "expression", scalar.symbol("x0"),
+        (x.read(places),), fill=value,
+        margins=tuple(p for p, k in zip(pairs, kept, strict=True) if k),
+    )  # fmt: skip
+    access = to.add(node).access
+    # In the view's shape such an axis is not 1: its places are not dropped.
+    sizes = tuple(2 if k and s == 1 else s for s, k in zip(x.shape, kept, strict=True))
+    return View(sizes, access)
 
 
 def _pooled(
@@ -237,24 +332,22 @@ def _pick(
     other = _otherwise_pooled(to, op, shape, dtype, operands)
     if other is not None:
         return other
-    values = _seen(to, x, op.window, shape, -math.inf)
-    picks = _seen(to, z, op.window, shape, 0.0)
-    accesses = tuple(dict.fromkeys([*values, *picks]))
-    top, chosen = (scalar.symbol(f"x{accesses.index(a[0])}") for a in (values, picks))
-    for v, p in zip(values[1:], picks[1:], strict=True):
-        value, pick = (scalar.symbol(f"x{accesses.index(a)}") for a in (v, p))
-        is_larger = exceeds(value, top)
-        chosen = scalar.select(is_larger, pick, chosen)
-        top = scalar.select(is_larger, value, top)
-    node = Map(to.name(), _kept(shape), dtype, "expression", chosen, accesses)
-    return View(shape, to.add(node).access)
-
-
-def exceeds(value: scalar.Expr, top: scalar.Expr) -> scalar.Expr:
-    """Whether a value replaces the largest so far: NaN counts as largest."""
-    is_number = scalar.equal(top, top)
-    is_not_less = scalar.logical_not(scalar.compare("less_equal", value, top))
-    return scalar.logical_and(is_number, is_not_less)
+    values, picks = (
+        [View(_kept(shape), a) for a in _seen(to, t, op.window, shape, fill)]
+        for t, fill in ((x, -math.inf), (z, 0.0))
+    )
+    top, chosen = values[0], picks[0]
+    x0, x1, x2 = (scalar.symbol(f"x{i}") for i in range(3))
+    # The first largest: NaN counts as such, and what is equal comes too late.
+    exceeds = scalar.logical_and(
+        scalar.equal(x1, x1), scalar.logical_not(scalar.compare("less_equal", x0, x1))
+    )
+    for value, pick in zip(values[1:], picks[1:], strict=True):
+        is_larger = to.map(top.shape, BOOL, exceeds, value, top)
+        pair = (is_larger, pick, chosen), (is_larger, value, top)
+        chosen, top = (to.map(top.shape, dtype, scalar.select(x0, x1, x2), *views)
+                       for views in pair)  # fmt: skip
+    return View(shape, chosen.access)
 
 
 @rule(pooling.MaxPoolRoute)

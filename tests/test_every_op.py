@@ -18,14 +18,17 @@ from chainrule.core.graph import FUNCTIONS, OPS, Op, apply
 from chainrule.core.spec import Spec
 from chainrule.ops import (
     activations,
+    convolution,
     elementwise,
     indexing,
     linalg,
+    pooling,
     random,
     reduce,
     shape,
 )
 from chainrule.ops.elementwise import ElementwiseOp
+from chainrule.ops.window import Window
 
 STEP = 1e-5
 FLOATS = ["float32", "float64"]
@@ -89,6 +92,29 @@ BOOL_PAIRS = (
 SLICES = (("slice", 1, None, None), ("slice", None, None, -2))
 MIXED = (("array",), ("new",), ("slice", 0, 2, None), ("integer", -1))
 
+PLAIN = Window((2, 3), (1, 1), ((0, 0), (0, 0)), (1, 1))
+SIDE_BY_SIDE = Window((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))
+STRIDED = Window((3, 2), (2, 3), ((1, 0), (2, 1)), (1, 1))
+DILATED = Window((2, 3), (1, 2), ((1, 1), (2, 3)), (3, 2))
+CROPPED = Window((2, 2), (1, 1), ((-1, 0), (1, -2)), (1, 1))
+OVERLAPPING = Window((3, 2), (2, 1), ((1, 0), (1, 1)), (1, 1))
+CENTRED = Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+IN_A_ROW = Window((3,), (2,), ((1, 1),), (1,))
+
+
+def strided(channels: int, filters: int, groups: int = 1) -> tuple[np.ndarray, ...]:
+    """Images, filters and outputs that STRIDED leads from one to the other."""
+    return (
+        spaced(2, 5, 7, channels),
+        positive(3, 2, channels // groups, filters),
+        spaced(2, 2, 3, filters),
+    )
+
+
+X, W, Y = strided(3, 2)
+X_GROUPS, W_GROUPS, Y_GROUPS = strided(4, 6, 2)
+X_DEPTHWISE, W_DEPTHWISE, Y_DEPTHWISE = strided(3, 3, 3)
+
 SAMPLES: dict[str, list[Sample]] = {
     "abs": samples(elementwise.Absolute.make(), *ANY),
     "add": samples(elementwise.Add.make(), *PAIRS),
@@ -110,6 +136,73 @@ SAMPLES: dict[str, list[Sample]] = {
         (spaced(2, 3, 2),),
     )
     + samples(shape.Concatenate.make(0), (spaced(3), positive(2))),
+    "conv": samples(
+        convolution.Convolve.make(PLAIN, 1),
+        (spaced(2, 4, 5, 3), positive(2, 3, 3, 4)),
+        (spaced(1, 2, 3, 1), positive(2, 3, 1, 1)),
+        (spaced(0, 4, 5, 3), positive(2, 3, 3, 4)),
+        (spaced(2, 3, 4, 0), positive(2, 3, 0, 4)),
+    )
+    + samples(convolution.Convolve.make(STRIDED, 1), (X, W))
+    + samples(convolution.Convolve.make(STRIDED, 2), (X_GROUPS, W_GROUPS))
+    + samples(convolution.Convolve.make(STRIDED, 3), (X_DEPTHWISE, W_DEPTHWISE))
+    + samples(
+        convolution.Convolve.make(DILATED, 1),
+        (spaced(2, 5, 6, 2), positive(2, 3, 2, 3)),
+    )
+    + samples(
+        convolution.Convolve.make(CROPPED, 1),
+        (spaced(2, 5, 6, 2), positive(2, 2, 2, 3)),
+    )
+    + samples(
+        convolution.Convolve.make(IN_A_ROW, 1), (spaced(2, 7, 3), positive(3, 3, 2))
+    ),
+    "conv_to_filters": samples(
+        convolution.ConvolveToFilters.make(PLAIN, 1),
+        (spaced(2, 4, 5, 3), spaced(2, 3, 3, 4)),
+        (spaced(0, 4, 5, 3), spaced(0, 3, 3, 4)),
+    )
+    + samples(convolution.ConvolveToFilters.make(STRIDED, 1), (X, Y))
+    + samples(convolution.ConvolveToFilters.make(STRIDED, 2), (X_GROUPS, Y_GROUPS))
+    + samples(
+        convolution.ConvolveToFilters.make(STRIDED, 3), (X_DEPTHWISE, Y_DEPTHWISE)
+    )
+    + samples(
+        convolution.ConvolveToFilters.make(DILATED, 1),
+        (spaced(2, 5, 6, 2), spaced(2, 4, 4, 3)),
+    )
+    + samples(
+        convolution.ConvolveToFilters.make(CROPPED, 1),
+        (spaced(2, 5, 6, 2), spaced(2, 3, 4, 3)),
+    )
+    + samples(
+        convolution.ConvolveToFilters.make(IN_A_ROW, 1),
+        (spaced(2, 7, 3), spaced(2, 4, 2)),
+    ),
+    "conv_transpose": samples(
+        convolution.ConvolveToData.make(PLAIN, 1, (4, 5)),
+        (spaced(2, 3, 3, 4), positive(2, 3, 3, 4)),
+        (spaced(0, 3, 3, 4), positive(2, 3, 3, 4)),
+    )
+    + samples(convolution.ConvolveToData.make(STRIDED, 1, (5, 7)), (Y, W))
+    + samples(convolution.ConvolveToData.make(STRIDED, 1, (4, 6)), (Y, W))
+    + samples(convolution.ConvolveToData.make(STRIDED, 2, (5, 7)), (Y_GROUPS, W_GROUPS))
+    + samples(
+        convolution.ConvolveToData.make(STRIDED, 3, (5, 7)),
+        (Y_DEPTHWISE, W_DEPTHWISE),
+    )
+    + samples(
+        convolution.ConvolveToData.make(DILATED, 1, (5, 6)),
+        (spaced(2, 4, 4, 3), positive(2, 3, 2, 3)),
+    )
+    + samples(
+        convolution.ConvolveToData.make(CROPPED, 1, (5, 6)),
+        (spaced(2, 3, 4, 3), positive(2, 2, 2, 3)),
+    )
+    + samples(
+        convolution.ConvolveToData.make(IN_A_ROW, 1, (7,)),
+        (spaced(2, 4, 2), positive(3, 3, 2)),
+    ),
     "cos": samples(elementwise.Cos.make(), *ANY),
     "cumsum": samples(reduce.CumSum.make(1), spaced(3, 4), spaced(2, 0, 1))
     + samples(reduce.CumSum.make(0), spaced(7)),
@@ -194,6 +287,41 @@ SAMPLES: dict[str, list[Sample]] = {
     "max": samples(reduce.Max.make((0, 2), False), spaced(2, 3, 4))
     + samples(reduce.Max.make((1,), True), spaced(2, 3), spaced(0, 3))
     + samples(reduce.Max.make((), False), spaced()),
+    "max_pool": samples(
+        pooling.MaxPool.make(SIDE_BY_SIDE), spaced(2, 4, 6, 3), spaced(0, 2, 2, 1)
+    )
+    + samples(pooling.MaxPool.make(PLAIN), spaced(2, 4, 5, 3))
+    + samples(pooling.MaxPool.make(OVERLAPPING), X)
+    + samples(pooling.MaxPool.make(DILATED), spaced(2, 5, 6, 2))
+    + samples(pooling.MaxPool.make(IN_A_ROW), spaced(2, 7, 3)),
+    "max_pool_pick": samples(
+        pooling.MaxPoolPick.make(SIDE_BY_SIDE),
+        (positive(2, 4, 6, 3), spaced(2, 4, 6, 3)),
+        (positive(0, 2, 2, 1), spaced(0, 2, 2, 1)),
+    )
+    + samples(
+        pooling.MaxPoolPick.make(PLAIN), (positive(2, 4, 5, 3), spaced(2, 4, 5, 3))
+    )
+    + samples(pooling.MaxPoolPick.make(OVERLAPPING), (positive(2, 5, 7, 3), X))
+    + samples(
+        pooling.MaxPoolPick.make(DILATED), (positive(2, 5, 6, 2), spaced(2, 5, 6, 2))
+    )
+    + samples(pooling.MaxPoolPick.make(IN_A_ROW), (positive(2, 7, 3), spaced(2, 7, 3))),
+    "max_pool_route": samples(
+        pooling.MaxPoolRoute.make(SIDE_BY_SIDE),
+        (positive(2, 2, 3, 3), spaced(2, 4, 6, 3)),
+        (positive(0, 1, 1, 1), spaced(0, 2, 2, 1)),
+    )
+    + samples(
+        pooling.MaxPoolRoute.make(PLAIN), (positive(2, 3, 3, 3), spaced(2, 4, 5, 3))
+    )
+    + samples(pooling.MaxPoolRoute.make(OVERLAPPING), (positive(2, 2, 8, 3), X))
+    + samples(
+        pooling.MaxPoolRoute.make(DILATED), (positive(2, 4, 4, 2), spaced(2, 5, 6, 2))
+    )
+    + samples(
+        pooling.MaxPoolRoute.make(IN_A_ROW), (positive(2, 4, 3), spaced(2, 7, 3))
+    ),
     "maximum": samples(elementwise.Maximum.make(), *PAIRS),
     "mean": samples(reduce.Mean.make((0, 2), False), spaced(2, 3, 4))
     + samples(reduce.Mean.make((1,), True), spaced(2, 3), spaced(0, 3))
@@ -233,6 +361,20 @@ SAMPLES: dict[str, list[Sample]] = {
     "sum": samples(reduce.Sum.make((0, 2), False), spaced(2, 3, 4), spaced(2, 0, 1))
     + samples(reduce.Sum.make((1,), True), spaced(2, 3), spaced(0, 3))
     + samples(reduce.Sum.make((), False), spaced(), spaced(3)),
+    "sum_pool": samples(
+        pooling.SumPool.make(PLAIN), spaced(2, 4, 5, 3), spaced(0, 2, 3, 1)
+    )
+    + samples(pooling.SumPool.make(SIDE_BY_SIDE), spaced(2, 5, 6, 3))
+    + samples(pooling.SumPool.make(OVERLAPPING), X)
+    + samples(pooling.SumPool.make(DILATED), spaced(2, 5, 6, 2))
+    + samples(pooling.SumPool.make(IN_A_ROW), spaced(2, 7, 3)),
+    "sum_pool_to_data": samples(
+        pooling.SumPoolToData.make(PLAIN, (4, 5)), spaced(2, 3, 3, 3)
+    )
+    + samples(pooling.SumPoolToData.make(SIDE_BY_SIDE, (5, 6)), spaced(2, 2, 3, 3))
+    + samples(pooling.SumPoolToData.make(OVERLAPPING, (5, 7)), spaced(2, 2, 8, 3))
+    + samples(pooling.SumPoolToData.make(DILATED, (5, 6)), spaced(2, 4, 4, 2))
+    + samples(pooling.SumPoolToData.make(IN_A_ROW, (7,)), spaced(2, 4, 3)),
     "tanh": samples(activations.Tanh.make(), *ANY),
     "transpose": samples(shape.Transpose.make((2, 0, 1)), spaced(2, 3, 4))
     + samples(shape.Transpose.make(()), spaced()),
@@ -246,7 +388,27 @@ SAMPLES: dict[str, list[Sample]] = {
 }
 
 # Of ops that are not reached by a function of their own name.
-FUNCTION_OF = {"power_constant": "power", "index_add": "scatter_add"}
+FUNCTION_OF = {
+    "conv_to_filters": "conv",
+    "index_add": "scatter_add",
+    "max_pool_pick": "max_pool",
+    "max_pool_route": "max_pool",
+    "power_constant": "power",
+    "sum_pool": "average_pool",
+    "sum_pool_to_data": "average_pool",
+}
+
+# Where operands of one shape need another window than the first sample's, or more axes.
+IN_BOTH_PLACES: dict[str, tuple[Op, tuple[int, ...]]] = {
+    "conv": (convolution.Convolve.make(PLAIN, 1), (2, 3, 3, 3)),
+    "conv_to_filters": (convolution.ConvolveToFilters.make(CENTRED, 1), (2, 4, 4, 3)),
+    "conv_transpose": (
+        convolution.ConvolveToData.make(PLAIN, 1, (4, 5)),
+        (2, 3, 3, 3),
+    ),
+    "max_pool_pick": (pooling.MaxPoolPick.make(CENTRED), (2, 4, 4, 3)),
+    "max_pool_route": (pooling.MaxPoolRoute.make(CENTRED), (2, 4, 4, 3)),
+}
 
 # They choose their result's dtype themselves, whatever comes in.
 SETS_DTYPE = {"astype", "argmax", "argmin", "one_hot", "positions"}
@@ -421,8 +583,8 @@ def test_the_gradients_of_a_reused_input_add_up(sample):
     ],
 )
 def test_one_tensor_in_both_places_receives_both_gradients(name):
-    op = SAMPLES[name][0].op
-    point = positive(3, 3)
+    op, sizes = IN_BOTH_PLACES.get(name, (SAMPLES[name][0].op, (3, 3)))
+    point = positive(*sizes)
     x = cr.Tensor(point, requires_grad=True)
     p, q = (cr.Tensor(point, requires_grad=True) for _ in range(2))
     y = apply(op, x, x)
@@ -442,9 +604,12 @@ def test_native_code_agrees_in_values_and_gradients(sample, dtype, agreement):
 
 
 # Of zeros with different signs, NumPy's maximum is either, as it comes.
-OF_EITHER_SIGN = {"elu", "index_add", "maximum", "minimum", "relu"}
+OF_EITHER_SIGN = {"elu", "index_add", "max_pool", "max_pool_route", "maximum",
+                  "minimum", "relu"}  # fmt: skip
+CONVOLUTIONS = {"conv", "conv_to_filters", "conv_transpose"}
+SUM_POOLINGS = {"sum_pool", "sum_pool_to_data"}
 # Sums of 1e30 and small numbers are what their order makes of them.
-IN_ANY_ORDER = {"cumsum", "matmul", "mean", "sum"}
+IN_ANY_ORDER = {"cumsum", "matmul", "mean", "sum"} | CONVOLUTIONS | SUM_POOLINGS
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -586,6 +751,8 @@ ARITHMETIC = {
     "mean",
     "index_add",
     "cumsum",
+    *CONVOLUTIONS,
+    *SUM_POOLINGS,
 }
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, mutually_broadcastable_shapes
 
 import chainrule as cr
-from chainrule.errors import ShapeError
+from chainrule.core.backward import gradients
+from chainrule.errors import OptionError, ShapeError
 
 SHAPES = array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=3)
 
@@ -210,3 +211,54 @@ def test_a_border_that_the_dtype_cannot_hold_makes_floats():
         assert padded.dtype == np.float32
         assert padded.tolist() == [value, 7, value]
     assert cr.pad(cr.Tensor([True]), 1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("mode", "theirs"),
+    [("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap")],
+)
+@pytest.mark.parametrize("seed", range(20))
+def test_a_border_from_the_image_itself_beside_numpy(seed, mode, theirs):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(2, 6, 3).tolist())
+    widths = [tuple(rng.integers(0, n, 2).tolist()) for n in shape]
+    x = cr.Tensor(rng.normal(size=shape), requires_grad=True)
+    y = cr.pad(x, widths, mode=mode)
+    np.testing.assert_array_equal(y.data, np.pad(x.data, widths, mode=theirs))
+    dy = rng.normal(size=y.shape)
+    (dx,) = gradients(y, [x], [dy])
+    # It copies elements: Σ dx·x = Σ dy·y.
+    assert (dx.data * x.data).sum() == pytest.approx((dy * y.data).sum())
+
+
+def test_a_whole_circle_and_a_long_replica_are_borders_and_a_whole_mirror_is_not():
+    x = cr.Tensor([1, 2, 3])
+    assert cr.pad(x, [(3, 3)], mode="circular").tolist() == [1, 2, 3] * 3
+    assert cr.pad(x, [(0, 5)], mode="replicate").tolist() == [1, 2, 3, 3, 3, 3, 3, 3]
+    for mode, width, longest in (("reflect", 3, 2), ("circular", 4, 3)):
+        with pytest.raises(ShapeError) as error:
+            cr.pad(x, [(width, 0)], mode=mode)
+        assert str(error.value) == (
+            f"pad: nothing is left for a {mode} border\n"
+            f"  got:      ({width}, 0) on axis 0 of int64[3]\n"
+            f"  expected: at most {longest} on each side"
+        )
+    with pytest.raises(ShapeError, match="nothing is left for a replicate border"):
+        cr.pad(x[:0], 1, mode="replicate")
+
+
+def test_a_border_of_an_unknown_kind_is_refused():
+    with pytest.raises(OptionError, match="unknown mode 'mirror'"):
+        cr.pad(cr.Tensor([1, 2, 3]), 1, mode="mirror")
+    with pytest.raises(ShapeError, match="widths do not fit the tensor"):
+        cr.pad(cr.Tensor([1, 2, 3]), [(1, -1)], mode="reflect")
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_a_native_border_agrees_for_any_batch(mode, agreement):
+    def f(x):
+        return cr.pad(x, [(0, 0), (1, 2), (3, 0)], mode=mode)
+
+    rng = np.random.default_rng(0)
+    compiled = agreement.check(f, [rng.normal(size=(2, 4, 5))])
+    agreement.check_again(compiled, f, [rng.normal(size=(7, 4, 5))])

@@ -31,6 +31,28 @@ def need(condition: bool, reason: str) -> None:
 
 COUNTERPARTS: dict[str, Callable[..., Any]] = {}
 
+LEFT_OUT = {
+    "nn.functional.batch_norm.without_cudnn": "batch_norm again, on a GPU",
+    "nn.functional.ctc_loss": "sequences",
+    "nn.functional.embedding_bag": "bags of words",
+    "nn.functional.fractional_max_pool2d": "random windows",
+    "nn.functional.fractional_max_pool3d": "random windows",
+    "nn.functional.grid_sample": "pixels read at positions that a network computes",
+    "grid_sampler_2d": "pixels read at positions that a network computes",
+    "grid_sampler_3d": "pixels read at positions that a network computes",
+    "nn.functional.hardsigmoid": "PyTorch's slope in float64 is float32's 1/6",
+    "nn.functional.hinge_embedding_loss": "sums of five numbers that cancel, which "
+    "PyTorch gets exactly",
+    "nn.functional.linear_cross_entropy": "linear and cross_entropy in one",
+    "nn.functional.linear_cross_entropy.chunked": "linear and cross_entropy in one",
+    "nn.functional.linear_cross_entropy.chunked_none": "linear and cross_entropy in "
+    "one",
+    "nn.functional.multi_head_attention_forward": "a layer of twenty options",
+    "nn.functional.multilabel_margin_loss": "labels as lists that -1 ends",
+    "nn.functional.silu.complex": "complex numbers",
+}
+"""Functions of networks, and of images, for which nothing stands here; and why."""
+
 
 def counterpart(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def enter(adapter: Callable[..., Any]) -> Callable[..., Any]:
@@ -433,8 +455,17 @@ def count_nonzero(x: Tensor, dim: Any = None) -> Tensor:
 @counterpart("norm", "norm.fro", "norm.inf")
 def norm(x: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False) -> Tensor:
     p = 2 if p in ("fro", None) else p
-    need(p in (1, 2, math.inf), "a norm of an order other than 1, 2 and infinity")
-    return cr.norm(x, axis_of(x, dim), order=p, keepdims=keepdim)
+    axis, options = axis_of(x, dim), {"keepdims": keepdim}
+    if p in (1, 2, math.inf):
+        return cr.norm(x, axis, order=p, **options)
+    if p == -math.inf:
+        return cr.min(cr.abs(x), axis, **options)
+    if p == 0:
+        return cr.sum((x != 0).astype(x.dtype), axis, **options)
+    need(p >= 1, "an order below 1, which makes no norm")
+    largest = cr.max(cr.abs(x), axis, keepdims=True).detach() if x.size else 1.0
+    powers = cr.sum((cr.abs(x) / largest) ** p, axis, keepdims=True) ** (1 / p)
+    return cr.sum(powers * largest, axis, **options)
 
 
 @counterpart("linalg.vector_norm")
@@ -649,10 +680,16 @@ def repeat(x: Tensor, repeats: Any, dim: int | None = None, **rest: Any) -> Tens
 @counterpart("nn.functional.pad.constant", "constant_pad_nd")
 def pad(x: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Tensor:
     value = mode if isinstance(mode, (int, float)) else value
-    need(min(pad, default=0) >= 0, "a negative pad, which cuts off")
     pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
-    widths = [(0, 0)] * (x.ndim - len(pairs)) + pairs[::-1]
-    return cr.pad(x, widths, 0.0 if value is None else value)
+    pairs = [(0, 0)] * (x.ndim - len(pairs)) + pairs[::-1]
+    border = [(max(lo, 0), max(hi, 0)) for lo, hi in pairs]
+    return cut(cr.pad(x, border, 0.0 if value is None else value), pairs)
+
+
+def cut(x: Tensor, pairs: Any) -> Tensor:
+    """x without what negative pads, (before, after) for each axis, cut off."""
+    axes = zip(x.shape, pairs, strict=True)
+    return x[tuple(slice(max(-lo, 0), h - max(-hi, 0)) for h, (lo, hi) in axes)]
 
 
 # ------------------------------------------------------------------------ indexing
@@ -857,13 +894,30 @@ def cross_entropy(
     x: Tensor, y: Tensor, weight: Any = None, reduction: str = "mean",
     ignore_index: int = -100, label_smoothing: float = 0.0,
 ) -> Tensor:  # fmt: skip
-    need(x.ndim == 2, "cross-entropy of pixels or of a single example")
-    need(ignore_index == -100, "an ignored class")
-    need(y.ndim == 1 or np.allclose(y.data.sum(1), 1), "labels that do not sum to 1")
     need(weight is None or weight.data.min() >= 0, "negative class weights")
-    return nn.softmax_cross_entropy(
-        x, y, class_weights=weight, label_smoothing=label_smoothing, reduction=reduction
-    )
+    rows = rows_of_classes(x)
+    if y.ndim and x.ndim == y.ndim:
+        labels = rows_of_classes(y)
+        need(np.allclose(labels.data.sum(1), 1), "labels that do not sum to 1")
+    elif ignore_index >= 0:
+        logs = cr.log_softmax(x, 1)
+        return nll_loss(logs, y, weight, reduction, ignore_index)
+    else:
+        labels = cr.reshape(y, -1)
+    loss = nn.softmax_cross_entropy(
+        rows, labels, class_weights=weight, label_smoothing=label_smoothing,
+        reduction=reduction,
+    )  # fmt: skip
+    if reduction != "none":
+        return loss
+    return cr.reshape(loss, (x.shape[0], *x.shape[2:]) if x.ndim > 1 else ())
+
+
+def rows_of_classes(x: Tensor) -> Tensor:
+    """Classes on axis 1, or alone, as rows of classes: one for each pixel."""
+    x = x if x.ndim > 1 else x[None]
+    x = cr.transpose(x, (0, *range(2, x.ndim), 1))
+    return cr.reshape(x, (-1, x.shape[-1]))
 
 
 @counterpart("nn.functional.nll_loss")
@@ -871,11 +925,20 @@ def nll_loss(
     x: Tensor, y: Tensor, weight: Any = None, reduction: str = "mean",
     ignore_index: int = -100, **rest: Any,
 ) -> Tensor:  # fmt: skip
-    need(x.ndim == 2, "losses of pixels or of a single example")
-    need(ignore_index == -100, "an ignored class")
-    need(weight is None, "class weights")
-    picked = cr.take_along_axis(x, cr.expand_dims(y, 1), 1)
-    return reduced(-cr.squeeze(picked, 1), reduction)
+    need(weight is None or weight.data.min() >= 0, "negative class weights")
+    need(
+        x.ndim < 4 or reduction == "none" or x.data.max() <= 0,
+        "scores of pixels that are no log-probabilities: their sum cancels",
+    )
+    rows, labels = rows_of_classes(x), y.data.reshape(-1)
+    counts = (labels != ignore_index).astype(x.dtype)
+    labels = np.where(labels == ignore_index, 0, labels)
+    weights = counts if weight is None else cr.take(weight, labels) * counts
+    picked = cr.take_along_axis(rows, labels[:, None], 1)
+    terms = -cr.squeeze(picked, 1) * weights
+    if reduction == "mean":
+        return cr.sum(terms) / cr.sum(weights)
+    return reduced(cr.reshape(terms, y.shape), reduction)
 
 
 @counterpart("nn.functional.multi_margin_loss")
@@ -955,3 +1018,104 @@ def kl_div(
     if reduction == "batchmean":
         return cr.sum(terms) / x.shape[0]
     return reduced(terms, reduction)
+
+
+@counterpart("nn.functional.binary_cross_entropy")
+def binary_cross_entropy(
+    x: Tensor, y: Tensor, weight: Any = None, reduction: str = "mean"
+) -> Tensor:
+    terms = y * cr.maximum(cr.log(x), -100.0)
+    terms = -(terms + (1 - y) * cr.maximum(cr.log(1 - x), -100.0))
+    return reduced(terms if weight is None else terms * weight, reduction)
+
+
+@counterpart("nn.functional.multilabel_soft_margin_loss")
+def multilabel_soft_margin_loss(
+    x: Tensor, y: Tensor, weight: Any = None, reduction: str = "mean"
+) -> Tensor:
+    terms = -(y * cr.log_sigmoid(x) + (1 - y) * cr.log_sigmoid(-x))
+    terms = terms if weight is None else terms * weight
+    return reduced(cr.mean(terms, -1), reduction)
+
+
+@counterpart("nn.functional.margin_ranking_loss")
+def margin_ranking_loss(
+    x: Tensor, z: Tensor, y: Tensor, margin: float = 0.0, reduction: str = "mean"
+) -> Tensor:
+    return reduced(cr.relu(-y * (x - z) + margin), reduction)
+
+
+@counterpart("nn.functional.cosine_embedding_loss")
+def cosine_embedding_loss(
+    x: Tensor, z: Tensor, y: Tensor, margin: float = 0.0, reduction: str = "mean"
+) -> Tensor:
+    squares = ((cr.sum(t * t, -1) + 1e-12) for t in (x, z))
+    cosine = cr.sum(x * z, -1) / cr.sqrt(math.prod(squares))
+    together = cr.where(y == 1, 1 - cosine, 0.0)
+    apart = cr.where(y == -1, cr.relu(cosine - margin), 0.0)
+    return reduced(together + apart, reduction)
+
+
+@counterpart("nn.functional.triplet_margin_loss",
+             "nn.functional.triplet_margin_with_distance_loss")  # fmt: skip
+def triplet_margin_loss(
+    x: Tensor, near: Tensor, far: Tensor, margin: float = 1.0, swap: bool = False,
+    reduction: str = "mean", distance_function: Any = None,
+) -> Tensor:  # fmt: skip
+    to_near, to_far = (pairwise_distance(x, t, eps=1e-6) for t in (near, far))
+    if swap:
+        to_far = cr.minimum(to_far, pairwise_distance(near, far, eps=1e-6))
+    return reduced(cr.relu(margin + to_near - to_far), reduction)
+
+
+@counterpart("nn.functional.poisson_nll_loss")
+def poisson_nll_loss(
+    x: Tensor, y: Tensor, log_input: bool = True, full: bool = False,
+    eps: float = 1e-8, reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    terms = cr.exp(x) - y * x if log_input else x - y * cr.log(x + eps)
+    if full:
+        stirling = y * cr.log(y) - y + 0.5 * cr.log(2 * math.pi * y)
+        terms = terms + cr.where(y > 1, stirling, 0.0)
+    return reduced(terms, reduction)
+
+
+@counterpart("nn.functional.gaussian_nll_loss")
+def gaussian_nll_loss(
+    x: Tensor, y: Tensor, var: Tensor, full: bool = False, eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    if var.shape == x.shape[:-1]:
+        var = cr.expand_dims(var, -1)
+    # The floor under the variance does not stop its gradient.
+    var = var + (cr.maximum(var, eps) - var).detach()
+    terms = 0.5 * (cr.log(var) + (x - y) ** 2 / var)
+    return reduced(terms + 0.5 * math.log(2 * math.pi) * full, reduction)
+
+
+@counterpart("nn.functional.pdist")
+def distances_of_rows(x: Tensor, p: float = 2.0) -> Tensor:
+    i, j = np.triu_indices(x.shape[0], 1)
+    return norm(x[i] - x[j], p, 1)
+
+
+@counterpart("nn.functional.rrelu")
+def rrelu(
+    x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False
+) -> Tensor:
+    need(not training, "random: two generators draw different slopes")
+    return cr.leaky_relu(x, (lower + upper) / 2)
+
+
+@counterpart("nn.functional.scaled_dot_product_attention")
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, attn_mask: Any = None, dropout_p: float = 0.0,
+    is_causal: bool = False,
+) -> Tensor:  # fmt: skip
+    need(not dropout_p, "random: two generators draw different masks")
+    scores = q @ cr.swap_axes(k, -1, -2) / math.sqrt(q.shape[-1])
+    if is_causal:
+        scores = cr.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -math.inf)
+    if attn_mask is not None:
+        scores = scores + attn_mask
+    return cr.softmax(scores, -1) @ v

@@ -25,7 +25,7 @@ import numpy as np
 from chainrule.core.graph import Op, Tensor, apply, as_tensor, function, register
 from chainrule.core.spec import Spec, arithmetic_dtype
 from chainrule.errors import OptionError, ShapeError
-from chainrule.ops.window import Window, window
+from chainrule.ops.window import Window, numbers, window
 
 __all__ = ["conv", "conv_transpose"]
 
@@ -131,11 +131,18 @@ class ConvolveToData(_Convolution):
         self._check_ranks(y, w, last="filters (*size, channels out, channels in)")
         *_, per_filter, filters = w.shape
         places = self.window.output_sizes(self.name, self.sizes)
-        if places != tuple(y.shape[1:-1]) or filters != y.shape[-1]:
+        if places != tuple(y.shape[1:-1]):
             raise ShapeError(
                 f"{self.name}: the window does not lead from this input to that output",
                 got=f"{y}, filters {w}, to {self.sizes}",
-                expected=f"sizes {places} with {filters} channels",
+                expected=f"sizes {places}",
+            )
+        if filters != y.shape[-1]:
+            raise ShapeError(
+                f"{self.name}: filters for other channels",
+                got=f"images of {y.shape[-1]} channels, filters for {filters}",
+                expected=f"filters (*size, channels of the result, {y.shape[-1]})",
+                hint=f"make in_channels {y.shape[-1]}",
             )
         self._check_groups(per_filter * self.groups, per_filter, filters)
         return Spec((y.shape[0], *self.sizes, per_filter * self.groups), y.dtype)
@@ -147,7 +154,7 @@ class ConvolveToData(_Convolution):
                 zip(self.sizes, self.window.padding, strict=True)]  # fmt: skip
         x = np.zeros((y.shape[0], *wide, channels), y.dtype)
         grouped = _split(y, self.groups)
-        w = w.reshape(*w.shape[:-1], self.groups, -1)
+        w = w.reshape(*w.shape[:-1], self.groups, w.shape[-1] // self.groups)
         for tap, index in self.window.taps(y.shape[1:-1]):
             matrix = np.moveaxis(w[tap], 1, 0).swapaxes(1, 2)  # (groups, out, in)
             part = x[index]
@@ -216,18 +223,18 @@ class ConvolveToFilters(_Convolution):
 
 def _split(x: Array, groups: int) -> Array:
     """(..., channels) as (groups, everything else, channels of a group)."""
-    rows = x.reshape(-1, groups, x.shape[-1] // groups)
+    rows = x.reshape(math.prod(x.shape[:-1]), groups, x.shape[-1] // groups)
     return rows.swapaxes(0, 1)
 
 
 def _joined(x: Array) -> Array:
     """(groups, rows, channels of a group) as (rows, channels)."""
-    return x.swapaxes(0, 1).reshape(x.shape[1], -1)
+    return x.swapaxes(0, 1).reshape(x.shape[1], x.shape[0] * x.shape[2])
 
 
 def _filter_matrix(w: Array, groups: int) -> Array:
     """(*size, in, out) as (groups, taps·in, out of a group)."""
-    matrix = w.reshape(-1, groups, w.shape[-1] // groups)
+    matrix = w.reshape(math.prod(w.shape[:-1]), groups, w.shape[-1] // groups)
     return matrix.swapaxes(0, 1)
 
 
@@ -238,6 +245,7 @@ def _blocks(window: Window, x: Array, groups: int) -> Iterator[tuple[Any, Array]
     for a few examples, or a few rows of a large one, at a time.
     """
     patches = window.patches(x)
+    taps = math.prod(window.size)
     n, rows = patches.shape[:2]
     row_bytes = patches[:1, :1].size * x.itemsize
     many = max(1, _BLOCK_BYTES // max(row_bytes, 1))
@@ -246,12 +254,11 @@ def _blocks(window: Window, x: Array, groups: int) -> Iterator[tuple[Any, Array]
         for j in range(0, rows, many):
             index = (slice(i, i + each), slice(j, j + many))
             part = patches[index]
-            channels = part.shape[-1]
-            part = part.reshape(
-                math.prod(part.shape[: window.ndim + 1]), -1, groups, channels // groups
-            )
+            places = math.prod(part.shape[: window.ndim + 1])
+            each_group = part.shape[-1] // groups
+            part = part.reshape(places, taps, groups, each_group)
             part = np.moveaxis(part, 2, 0)
-            yield index, part.reshape(*part.shape[:2], -1)
+            yield index, part.reshape(groups, places, taps * each_group)
 
 
 # ------------------------------------------------------------------------- public
@@ -291,9 +298,10 @@ def conv(
         OptionError: for a stride, padding or dilation that is none.
 
     Example:
+        >>> import numpy as np
         >>> import chainrule as cr
-        >>> x = cr.ones((1, 5, 5, 1))
-        >>> cr.conv(x, cr.ones((3, 3, 1, 2)), stride=2).shape
+        >>> x = np.ones((1, 5, 5, 1))
+        >>> cr.conv(x, np.ones((3, 3, 1, 2)), stride=2).shape
         (1, 2, 2, 2)
     """
     images, filters = as_tensor(x), as_tensor(w)
@@ -339,32 +347,28 @@ def conv_transpose(
         OptionError: for a stride, padding or dilation that is none.
 
     Example:
+        >>> import numpy as np
         >>> import chainrule as cr
-        >>> x = cr.ones((1, 4, 4, 2))
-        >>> cr.conv_transpose(x, cr.ones((4, 4, 3, 2)), stride=2, padding=1).shape
+        >>> x = np.ones((1, 4, 4, 2))
+        >>> cr.conv_transpose(x, np.ones((4, 4, 3, 2)), stride=2, padding=1).shape
         (1, 8, 8, 3)
     """
     images, filters = as_tensor(x), as_tensor(w)
     _check_filters("conv_transpose", filters, images, groups)
     sizes = images.shape[1:-1]
     # "same" is what turns an image of size·stride into this one.
-    rank = len(sizes)
     steps = window("conv_transpose", sizes, 1, stride).stride
     large = tuple(h * s for h, s in zip(sizes, steps, strict=True))
     view = window(
         "conv_transpose", large, filters.shape[:-2], stride, padding, dilation
     )
-    more = output_padding if isinstance(output_padding, (tuple, list)) else (
-        (output_padding,) * rank
-    )  # fmt: skip
+    more = numbers("conv_transpose", "output_padding", output_padding, len(sizes), 0)
     limits = [max(s, d) for s, d in zip(view.stride, view.dilation, strict=True)]
-    if len(more) != rank or any(
-        not 0 <= m < limit for m, limit in zip(more, limits, strict=False)
-    ):
+    if any(m >= limit for m, limit in zip(more, limits, strict=True)):
         raise OptionError(
             "conv_transpose: output_padding does not fit",
             got=f"output_padding={output_padding!r}, stride {view.stride}",
-            expected="0 or more, and less than the stride or the dilation",
+            expected="less than the stride or the dilation",
         )
     target = tuple(
         (h - 1) * s + r - lo - hi + m

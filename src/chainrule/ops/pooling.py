@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core.graph import Op, Tensor, apply, as_tensor, function, register
+from chainrule.core.graph import Op, Tensor, apply, function, register
 from chainrule.core.spec import Spec, arithmetic_dtype
 from chainrule.errors import OptionError, ShapeError
-from chainrule.ops.window import Window, window
+from chainrule.ops.window import Window, as_images, window
 
 __all__ = ["average_pool", "max_pool"]
 
@@ -58,11 +58,16 @@ class _Pooling(Op):
 
     def _largest(self, x: Array) -> Array:
         """The number of the tap that holds the first largest element; NaN counts so."""
-        views = self.window.patches(self.window.padded(x, -math.inf))
-        rank = self.window.ndim
-        flat = views.reshape(*views.shape[: rank + 1], -1, x.shape[-1])
+        views = self.window.patches(self.window.padded(x, _lowest(x.dtype)))
+        rank, taps = self.window.ndim, math.prod(self.window.size)
+        flat = views.reshape(*views.shape[: rank + 1], taps, x.shape[-1])
         chosen: Array = np.argmax(flat, axis=rank + 1)
         return chosen
+
+
+def _lowest(dtype: np.dtype[Any]) -> float:
+    """A number of the padding, which no element is below."""
+    return -math.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
 
 
 @register
@@ -79,11 +84,15 @@ class MaxPool(_Pooling):
 
     def compute(self, *arrays: Any) -> Any:
         (x,) = arrays
-        padded = self.window.padded(x, -math.inf)
+        padded = self.window.padded(x, _lowest(x.dtype))
         sizes = self.window.output_sizes(self.name, x.shape[1:-1])
         y: Any = None
         for _, index in self.window.taps(sizes):
-            y = padded[index].copy() if y is None else np.maximum(y, padded[index], y)
+            y = (
+                padded[index].copy()
+                if y is None
+                else np.maximum(y, padded[index], out=y)
+            )
         return y
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
@@ -170,7 +179,7 @@ class SumPool(_Pooling):
         y: Any = None
         sizes = self.window.output_sizes(self.name, x.shape[1:-1])
         for _, index in self.window.taps(sizes):
-            y = padded[index].copy() if y is None else np.add(y, padded[index], y)
+            y = padded[index].copy() if y is None else np.add(y, padded[index], out=y)
         return y
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
@@ -218,13 +227,6 @@ def _pooling_window(
     dilation: Sequence[int] | int,
     partial: bool,
 ) -> Window:
-    if not 3 <= x.ndim <= 5:
-        raise ShapeError(
-            f"{name}: not an image",
-            got=x.spec,
-            expected="(n, h, w, channels)",
-            hint="one example: x[None]; grey images: x[..., None]",
-        )
     sizes = x.shape[1:-1]
     view = window(name, sizes, size, size if stride is None else stride, padding,
                   dilation)  # fmt: skip
@@ -281,12 +283,13 @@ def max_pool(
         OptionError: for options that are no window.
 
     Example:
+        >>> import numpy as np
         >>> import chainrule as cr
-        >>> x = cr.arange(16.0).reshape(1, 4, 4, 1)
+        >>> x = np.arange(16.0).reshape(1, 4, 4, 1)
         >>> cr.max_pool(x, 2).reshape(2, 2).tolist()
         [[5.0, 7.0], [13.0, 15.0]]
     """
-    images = as_tensor(x)
+    images = as_images("max_pool", x)
     view = _pooling_window("max_pool", images, size, stride, padding, dilation, partial)
     return apply(MaxPool.make(view), images)
 
@@ -323,12 +326,13 @@ def average_pool(
         OptionError: for options that are no window.
 
     Example:
+        >>> import numpy as np
         >>> import chainrule as cr
-        >>> x = cr.arange(16.0).reshape(1, 4, 4, 1)
+        >>> x = np.arange(16.0).reshape(1, 4, 4, 1)
         >>> cr.average_pool(x, 2).reshape(2, 2).tolist()
         [[2.5, 4.5], [10.5, 12.5]]
     """
-    images = as_tensor(x)
+    images = as_images("average_pool", x)
     if images.dtype.kind != "f":
         images = images.astype("float32")
     view = _pooling_window(

@@ -29,7 +29,7 @@ from chainrule.core.spec import (
     integers,
     normalize_axes,
 )
-from chainrule.errors import ShapeError
+from chainrule.errors import OptionError, ShapeError
 from chainrule.ops.indexing import index
 from chainrule.ops.reduce import sum as sum_
 
@@ -454,12 +454,71 @@ def repeat(x: Any, repeats: int, axis: int) -> Tensor:
     return reshape(full, (*t.shape[:a], t.shape[a] * repeats, *t.shape[a + 1 :]))
 
 
+_PAD_MODES = ("circular", "constant", "reflect", "replicate")
+
+
 @function
-def pad(x: Any, widths: Sequence[Sequence[int]] | int, value: float = 0.0) -> Tensor:
-    """A border of ``value``: (before, after) for each axis, or one number for all."""
+def pad(
+    x: Any,
+    widths: Sequence[Sequence[int]] | int,
+    value: float = 0.0,
+    mode: str = "constant",
+) -> Tensor:
+    """A border around x: (before, after) for each axis, or one number for all.
+
+    Args:
+        x: a tensor of any number of axes.
+        widths: of the border.
+        value: what a constant border is made of.
+        mode: "constant", "replicate" (the last element again: a a|a b c|c c),
+            "reflect" (mirrored at it: c b|a b c|b a) or "circular" (from the other
+            end: b c|a b c|a b).
+
+    Raises:
+        ShapeError: for widths that do not fit, or that reach over the other end.
+        OptionError: for an unknown mode.
+
+    Example:
+        >>> import chainrule as cr
+        >>> cr.pad(cr.Tensor([1, 2, 3]), [(2, 1)], mode="reflect").tolist()
+        [3, 2, 1, 2, 3, 2]
+    """
     t = as_tensor(x)
     if isinstance(widths, (Sequence, np.ndarray)):
         pairs = tuple(integers("pad", pair) for pair in widths)
     else:
         pairs = (integers("pad", widths) * 2,) * t.ndim
-    return apply(Pad.make(pairs, value), t)
+    if mode == "constant":
+        return apply(Pad.make(pairs, value), t)
+    if mode not in _PAD_MODES:
+        raise OptionError.unknown("mode", str(mode), _PAD_MODES)
+    Pad.make(pairs, 0.0).spec(t.spec)  # refuses widths that do not fit
+    for axis, (before, after) in enumerate(pairs):
+        if before or after:
+            t = _joined_border(t, axis, before, after, mode)
+    return t
+
+
+def _joined_border(x: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
+    """x between what continues it along one axis."""
+    size = x.shape[axis]
+    longest = {"circular": size, "reflect": size - 1}.get(mode, max(before, after))
+    if max(before, after) > longest or not size:
+        raise ShapeError(
+            f"pad: nothing is left for a {mode} border",
+            got=f"{(before, after)} on axis {axis} of {x.spec}",
+            expected=f"at most {max(longest, 0)} on each side",
+        )
+
+    def part(start: int, stop: int) -> Tensor:
+        return index(x, (*(slice(None),) * axis, slice(start, stop)))
+
+    if mode == "circular":
+        ends = part(size - before, size), part(0, after)
+    elif mode == "reflect":
+        ends = part(1, before + 1), part(size - 1 - after, size - 1)
+        ends = flip(ends[0], axis), flip(ends[1], axis)
+    else:
+        ends = part(0, 1), part(size - 1, size)
+        ends = repeat(ends[0], before, axis), repeat(ends[1], after, axis)
+    return concatenate([e for e in (ends[0], x, ends[1]) if e.shape[axis]], axis)

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.core.graph import Tensor, as_tensor
 from chainrule.core.spec import integers
 from chainrule.errors import OptionError, ShapeError
 
-__all__ = ["Window", "window"]
+__all__ = ["Window", "as_images", "numbers", "window"]
 
 Array = np.ndarray[Any, Any]
 Pair = tuple[int, int]
@@ -101,24 +102,36 @@ class Window:
                 ),
             )
 
+    @property
+    def border(self) -> tuple[Pair, ...]:
+        """What is added before and behind: the padding that is not negative."""
+        return tuple((max(lo, 0), max(hi, 0)) for lo, hi in self.padding)
+
+    def crop(self, sizes: Sequence[int]) -> tuple[slice, ...]:
+        """What negative padding leaves of axes to which the border was added."""
+        return tuple(
+            slice(max(-lo, 0), h + max(lo, 0) + min(hi, 0) + max(hi, 0))
+            for (lo, hi), h in zip(self.padding, sizes, strict=True)
+        )
+
     def padded(self, x: Array, value: float = 0.0) -> Array:
         """x with the window's padding around it, or cropped where that is negative."""
-        x = x[(slice(None), *_inside(self.padding, x.shape[1:-1]))]
-        widths = [(0, 0), *((max(a, 0), max(b, 0)) for a, b in self.padding), (0, 0)]
-        return np.pad(x, widths, constant_values=value) if np.any(widths) else x
+        crop = self.crop(x.shape[1:-1])
+        if np.any(self.border):
+            widths = [(0, 0), *self.border, (0, 0)]
+            x = np.pad(x, widths, constant_values=value)
+        return x[(slice(None), *crop)]
 
     def unpadded(self, y: Array, sizes: Sequence[int]) -> Array:
         """The elements of x, given those of ``padded(x)``: zeros where it cropped."""
-        index = tuple(
-            slice(max(lo, 0), y.shape[a] - max(hi, 0))
-            for a, (lo, hi) in enumerate(self.padding, 1)
-        )
-        y = y[(slice(None), *index)]
-        if y.shape[1:-1] == tuple(sizes):
-            return y
-        whole = np.zeros((y.shape[0], *sizes, y.shape[-1]), y.dtype)
-        whole[(slice(None), *_inside(self.padding, sizes))] = y
-        return whole
+        if np.min(self.padding) < 0:
+            wide = [h + lo + hi for h, (lo, hi) in
+                    zip(sizes, self.border, strict=True)]  # fmt: skip
+            whole = np.zeros((y.shape[0], *wide, y.shape[-1]), y.dtype)
+            whole[(slice(None), *self.crop(sizes))] = y
+            y = whole
+        pairs = zip(sizes, self.border, strict=True)
+        return y[(slice(None), *(slice(lo, lo + h) for h, (lo, _) in pairs))]
 
     def patches(self, x: Array) -> Array:
         """(n, *places, *taps, channels): a view of what each place sees of padded x."""
@@ -151,14 +164,6 @@ class Window:
         return ", ".join(parts)
 
 
-def _inside(padding: Sequence[Pair], sizes: Sequence[int]) -> tuple[slice, ...]:
-    """What negative padding leaves of each axis."""
-    return tuple(
-        slice(max(-lo, 0), h - max(-hi, 0))
-        for (lo, hi), h in zip(padding, sizes, strict=True)
-    )
-
-
 def _short(values: Sequence[Any]) -> str:
     """One value where all are equal."""
     shown = [v[0] if isinstance(v, tuple) and v[0] == v[1] else v for v in values]
@@ -187,14 +192,43 @@ def window(
         OptionError: for options that are no window.
     """
     rank = len(sizes)
-    taps = _each(name, "size", size, rank, 1)
-    steps = _each(name, "stride", stride, rank, 1)
-    gaps = _each(name, "dilation", dilation, rank, 1)
+    taps = numbers(name, "size", size, rank, 1)
+    steps = numbers(name, "stride", stride, rank, 1)
+    gaps = numbers(name, "dilation", dilation, rank, 1)
     return Window(taps, steps, _paddings(name, padding, sizes, taps, steps, gaps), gaps)
 
 
-def _each(name: str, option: str, given: Any, rank: int, least: int) -> tuple[int, ...]:
-    """An option as one number for each spatial axis."""
+def as_images(name: str, x: Any, least: int = 0) -> Tensor:
+    """x as a tensor of images, channels last, with at least so many pixels each way.
+
+    Raises:
+        ShapeError: for another number of axes, and for smaller images.
+    """
+    images = as_tensor(x)
+    if not 3 <= images.ndim <= 5:
+        raise ShapeError(
+            f"{name}: not an image",
+            got=images.spec,
+            expected="(n, h, w, channels)",
+            hint="one example: x[None]; grey images: x[..., None]",
+        )
+    if min(images.shape[1:-1]) < least:
+        raise ShapeError(
+            f"{name}: an image without pixels",
+            got=images.spec,
+            expected=f"sizes of at least {least}",
+        )
+    return images
+
+
+def numbers(
+    name: str, option: str, given: Any, rank: int, least: int
+) -> tuple[int, ...]:
+    """An option as one number for each spatial axis, none of them below ``least``.
+
+    Raises:
+        OptionError: for anything else.
+    """
     try:
         values = integers(name, given)
     except ShapeError:
@@ -238,7 +272,7 @@ def _paddings(
         if ok:
             return tuple((int(lo), int(hi)) for lo, hi in given)
     elif not isinstance(given, str):
-        return tuple((p, p) for p in _each(name, "padding", given, len(sizes), 0))
+        return tuple((p, p) for p in numbers(name, "padding", given, len(sizes), 0))
     raise OptionError(
         f"{name}: padding does not fit",
         got=f"padding={given!r}",

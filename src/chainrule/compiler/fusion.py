@@ -126,6 +126,8 @@ class _Fusion:
         self.readers: dict[Node, dict[Kernel, None]] = {}
         """The kernels that compute a value for themselves."""
         self.order = {n: i for i, n in enumerate(definitions.nodes)}
+        self._needed: dict[Kernel, tuple[object, set[Kernel]]] = {}
+        """What ``_needs`` found, and how much was placed then."""
 
     def run(self) -> Fused:
         _copy_outputs(self.definitions)
@@ -494,7 +496,12 @@ class _Fusion:
 
     def _needs(self, kernel: Kernel) -> set[Kernel]:
         """The kernels whose results a kernel reads."""
+        size = len(self.home), len(self.stored), len(kernel.cores), len(kernel.roots)
+        known = self._needed.get(kernel)
+        if known is not None and known[0] == size:
+            return known[1]
         found: set[Kernel] = set()
+        self._needed[kernel] = size, found
         seen: set[Node] = set()
         stack: list[Node] = []
         for node in (*kernel.cores, *kernel.roots):
@@ -541,6 +548,7 @@ class _Fusion:
             ):  # fmt: skip
                 continue
             self.kernels.remove(home)
+            self._needed.clear()
             self.home[rows] = kernel
             kernel.roots.append(rows)
 

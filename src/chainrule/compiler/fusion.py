@@ -416,7 +416,7 @@ class _Fusion:
         Several values may branch off there; it is stored once instead of all of them.
         """
         cores = {p.node for p in pending if self.home[p.node] is kernel}
-        if kernel.kind != "convolution" or len(cores) != 1:
+        if kernel.kind not in ("convolution", "spread") or len(cores) != 1:
             return
         (stem,) = cores
         while stem is not node:

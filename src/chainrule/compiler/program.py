@@ -338,6 +338,7 @@ class Machine:
         """Values share memory if none is needed as long as the other is.
 
         The largest are placed first, each at the lowest place that is free for it.
+        What has margins shares only with what has the same: they are written once.
         """
         sizes = {
             node: -(-max(at(product(node.held), n) * node.dtype.itemsize, 1) // 128)
@@ -347,10 +348,15 @@ class Machine:
         placed: list[tuple[int, int, int, int]] = []
         offsets: dict[int, int] = {}
         total = 0
+        always = 0, len(self.layout.phases)
+        sharing = self._sharing()
         for node in sorted(sizes, key=lambda k: -sizes[k]):
-            first, last = self._lives.get(node, (0, len(self.layout.phases)))
-            if any(map(any, node.margins)):  # which nobody writes again
-                first, last = 0, len(self.layout.phases)
+            slot = self.layout.buffers[node]
+            if sharing.get(node, node) is not node:
+                continue
+            first, last = self._lives.get(node, always)
+            if node in sharing:
+                first, last = always
             size = sizes[node]
             offset = 0
             others = sorted(p for p in placed if p[2] <= last and first <= p[3])
@@ -359,8 +365,10 @@ class Machine:
                     break
                 offset = max(offset, end)
             placed.append((offset, offset + size, first, last))
-            offsets[self.layout.buffers[node]] = offset
+            offsets[slot] = offset
             total = max(total, offset + size)
+        for node, holder in sharing.items():
+            offsets[self.layout.buffers[node]] = offsets[self.layout.buffers[holder]]
         counts: list[int] = []
         for phase in self.layout.phases:
             if phase[0].kind == "numpy":
@@ -369,6 +377,26 @@ class Machine:
             is_small = sum(estimated_ns(k, n) for k in phase) < _SERIAL_NS
             counts += [-sum(each) if is_small else sum(each), *each]
         return Memory(n, total, offsets, counts)
+
+    def _sharing(self) -> dict[Node, Node]:
+        """For each value with margins, the one in whose memory it lies."""
+        found: dict[Node, Node] = {}
+        free_from: dict[Node, int] = {}
+        with_margins = [n for n in self._arena_nodes if any(map(any, n.margins))]
+        always = 0, len(self.layout.phases)
+        for node in sorted(with_margins, key=lambda k: self._lives.get(k, always)[0]):
+            first, last = self._lives.get(node, always)
+            like = (node.held, node.margins, node.fill, node.dtype)
+            found[node] = next(
+                (
+                    h
+                    for h, end in free_from.items()
+                    if end < first and (h.held, h.margins, h.fill, h.dtype) == like
+                ),
+                node,
+            )
+            free_from[found[node]] = last
+        return found
 
     def run(
         self,

@@ -33,7 +33,7 @@ from chainrule.core.scalar import Expr
 
 __all__ = ["arrange_sums"]
 
-_LEAST = 64
+_LEAST = 32
 """Elements of one image from which a reduction is made in two steps."""
 
 

@@ -46,9 +46,36 @@ class Chosen(nn.Module):
         return self.reindex(x, np.zeros(x.shape[0], np.int64))
 
 
+IMAGE = (5, 6, 4)
+
 ROWS = {
+    "AdaptiveAveragePool": Row(lambda: nn.AdaptiveAveragePool((2, 3)), IMAGE),
+    "AdaptiveMaxPool": Row(lambda: nn.AdaptiveMaxPool((2, 4)), IMAGE),
+    "AveragePool": Row(lambda: nn.AveragePool(2), IMAGE),
+    "AveragePool with padding": Row(
+        lambda: nn.AveragePool(3, stride=2, padding=1), IMAGE
+    ),
+    "BatchNorm": Row(lambda: nn.BatchNorm(4, momentum=0.3), IMAGE),
+    "BatchNorm of vectors": Row(lambda: nn.BatchNorm(4, affine=False)),
+    "BatchNorm frozen": Row(lambda: nn.BatchNorm(4, frozen=True), IMAGE),
     "BatchReindex": Row(Chosen, mixes_examples=True),
     "Bias": Row(lambda: nn.Bias(4)),
+    "Conv": Row(lambda: nn.Conv(4, 3, 3), IMAGE),
+    "Conv along one axis": Row(lambda: nn.Conv(2, 3, (3,), stride=2), (7, 2)),
+    "Conv of each channel": Row(
+        lambda: nn.Conv(4, 8, (2, 3), groups=4, padding="same", bias=False), IMAGE
+    ),
+    "Conv strided": Row(
+        lambda: nn.Conv(4, 2, 3, stride=2, padding=1, groups=2, dilation=2), IMAGE
+    ),
+    "ConvTranspose": Row(
+        lambda: nn.ConvTranspose(4, 3, 4, stride=2, padding=1), (3, 2, 4)
+    ),
+    "ConvTranspose in groups": Row(
+        lambda: nn.ConvTranspose(4, 2, 3, stride=2, output_padding=1, groups=2),
+        (3, 2, 4),
+    ),
+    "Crop": Row(lambda: nn.Crop((3, 2)), IMAGE),
     "Dense": Row(lambda: nn.Dense(4, 3)),
     "Dense without bias": Row(lambda: nn.Dense(4, 3, bias=False), shape=(2, 4)),
     "Dropout": Row(lambda: nn.Dropout(0.5)),
@@ -59,12 +86,21 @@ ROWS = {
     "GELU": Row(nn.GELU),
     "GELU by sigmoid": Row(lambda: nn.GELU("sigmoid")),
     "GELU by tanh": Row(lambda: nn.GELU("tanh")),
+    "GlobalAveragePool": Row(nn.GlobalAveragePool, IMAGE),
+    "GroupNorm": Row(lambda: nn.GroupNorm(2, 4), IMAGE),
     "Identity": Row(nn.Identity),
+    "LayerNorm": Row(lambda: nn.LayerNorm(4)),
+    "LayerNorm of images": Row(lambda: nn.LayerNorm((5, 6, 4)), IMAGE),
     "LeakyReLU": Row(nn.LeakyReLU),
+    "LocalResponseNorm": Row(lambda: nn.LocalResponseNorm(3, alpha=0.5), IMAGE),
     "LogSoftmax": Row(nn.LogSoftmax),
+    "MaxPool": Row(lambda: nn.MaxPool(2), IMAGE),
+    "MaxPool overlapping": Row(lambda: nn.MaxPool(3, stride=2, padding=1), IMAGE),
     "Maxout": Row(lambda: nn.Maxout(4, 2, pieces=3)),
+    "MeanVarianceNorm": Row(nn.MeanVarianceNorm, IMAGE),
     "PReLU": Row(nn.PReLU),
     "PReLU by feature": Row(lambda: nn.PReLU(4)),
+    "Patches": Row(lambda: nn.Patches(2, stride=2), IMAGE),
     "ReLU": Row(nn.ReLU),
     "Rescale": Row(nn.Rescale),
     "Rescale with offset": Row(lambda: nn.Rescale(2 / 255, -1.0)),
@@ -80,9 +116,13 @@ ROWS = {
     "Sigmoid": Row(nn.Sigmoid),
     "Softmax": Row(nn.Softmax),
     "Softplus": Row(nn.Softplus),
+    "SpatialDropout": Row(lambda: nn.SpatialDropout(0.5), IMAGE),
+    "SpatialPyramidPool": Row(lambda: nn.SpatialPyramidPool((1, 2)), IMAGE),
     "Standardize": Row(lambda: nn.Standardize([1.0, 2.0, 3.0, 4.0], 2.0)),
     "Tanh": Row(nn.Tanh),
     "Threshold": Row(nn.Threshold, has_gradient=False),
+    "Upsample": Row(nn.Upsample, IMAGE),
+    "Upsample blending": Row(lambda: nn.Upsample((2, 3), "bilinear"), IMAGE),
     "linear": Row(lambda: nn.linear((2, 2), 3), shape=(2, 2)),
     "mlp": Row(lambda: nn.mlp((2, 2), (3,), 2, dropout=0.25), shape=(2, 2)),
 }

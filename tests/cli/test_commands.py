@@ -153,6 +153,20 @@ def test_training_on_numbers_shows_their_scores(command, tmp_path):
     assert "r2" in err
 
 
+def test_pictures_get_a_convolutional_net_or_the_model_that_is_named(
+    command, as_json, tmp_path
+):
+    for model, words in (("cnn", ()), ("vgg", ("--model", "vgg"))):
+        folder = tmp_path / model
+        as_json("train", "--out", folder, "--epochs", 1, *words)
+        assert tasks.read_settings(folder).model == model
+    words = ("train", "--model", "alexnet", "--out", tmp_path / "small")
+    code, out, err = command(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("ShapeError: alexnet does not take pictures of 8×8×1; ")
+    assert not (tmp_path / "small").exists()
+
+
 # ---------------------------------------------------------------- evaluate and predict
 
 

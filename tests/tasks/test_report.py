@@ -7,12 +7,22 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+import chainrule as cr
+from chainrule import nn, tasks
 from chainrule.errors import FileError
 from chainrule.tasks import Settings
 from chainrule.tasks.charts import picture_url, template_urls
+from chainrule.tasks.inside import (
+    Activation,
+    LayerCost,
+    activations,
+    first_weights,
+    layer_costs,
+)
 from chainrule.tasks.report import (
     Mistake,
     Report,
+    Sample,
     score_name,
     score_text,
     share_text,
@@ -69,7 +79,9 @@ def history(score="accuracy", epochs=4):
 def make(**changes):
     facts = {
         "title": "digits-mlp-1",
-        "settings": dataclasses.asdict(Settings(loss="softmax")),
+        "settings": dataclasses.asdict(
+            Settings(model="mlp", hidden=(256,), loss="softmax")
+        ),
         "command": "chainrule train --epochs 4",
         "history": history(),
         "results": {
@@ -144,9 +156,12 @@ def test_names_of_other_people_are_text_and_nothing_else(written):
             confusion=np.array([[3, 1], [2, 4]]),
             mistakes=[Mistake(evil, evil, 0.9, 0.1, None, evil + '" onload="x')],
             health=[evil],
-            model=evil,
+            layers=[LayerCost(evil, evil, evil, 1, 1, 1, 1.0)],
             templates=np.ones((2, 4, 4, 1)),
-            template_names=[evil, "$x^2"],
+            template_kind="class",
+            sample=Sample(
+                np.zeros((4, 4, 1)), [Activation(evil, 1, np.ones((1, 2, 2)))]
+            ),
             environment={"processor": evil},
         )
     )
@@ -242,11 +257,42 @@ def test_mistakes_are_shown_with_truth_probability_and_file(written):
 
 def test_templates_of_classes_carry_their_names_and_hidden_units_their_numbers(written):
     templates = np.zeros((3, 4, 4, 1))
-    _, page = written(make(templates=templates, template_names=["a", "b", "c"]))
+    names = ["a", "b", "c"]
+    _, page = written(make(templates=templates, template_kind="class", names=names))
     assert [i["alt"] for i in page.all("img")] == [f"weights of {n}" for n in "abc"]
     _, page = written(make(templates=np.zeros((100, 4, 4, 1))))
     assert len(page.all("img")) == 64
     assert "Shown are 64 of 100." in squeezed(page)
+
+
+def test_filters_are_shown_as_what_is_slid_over_the_picture(written):
+    filters = np.zeros((8, 3, 5, 1))
+    _, page = written(make(templates=filters, template_kind="filter"))
+    assert page.all("img")[0]["alt"] == "weights of filter 1"
+    assert "A filter of 3×5 pixels is slid over the picture" in squeezed(page)
+
+
+def test_the_activations_of_a_picture_are_rows_of_pictures(written):
+    maps = np.linspace(0, 1, 2 * 3 * 4).reshape(2, 3, 4)
+    shown = [Activation("network.stage1.activation", 32, maps)]
+    _, page = written(make(sample=Sample(np.zeros((6, 8, 3), np.uint8), shown)))
+    assert "stage1.activation 3×4, 2 of 32 channels" in squeezed(page)
+    whole, first, second = (pixels(i["src"]) for i in page.all("img"))
+    assert whole.shape == (6, 8, 3)
+    assert first.shape == second.shape == (3, 4)
+    assert (first.min(), second.max()) == (0, 255), "one scale for a layer's channels"
+    assert first.max() < second.min()
+
+
+def test_the_table_of_layers_adds_up(written):
+    layers = [
+        LayerCost("stage1.conv", "Conv(1, 2, 3)", "6×6×2", 20, 648, 2048, 0.003),
+        LayerCost("relu", "ReLU()", "6×6×2", 0, 0, 2048, 0.001),
+    ]
+    text, page = written(make(layers=layers))
+    assert "stage1.conv Conv(1, 2, 3) 6×6×2 20 648 2.00 3.000" in squeezed(page)
+    assert "relu ReLU() 6×6×2 2.00 1.000 all 20 648 4.00 4.000" in squeezed(page)
+    assert "--share:75.0%" in text
 
 
 def test_labels_have_a_row_each(written):
@@ -366,3 +412,78 @@ def test_a_real_run_has_every_section(finished_run):
         assert heading in text
     assert finished_run.settings.command() in page.text
     assert "parameters 1,210" in text
+
+
+# --------------------------------------------------------------------- inside a model
+
+
+@pytest.fixture(scope="module")
+def small_net():
+    """A convolutional net of the digits, hardly trained."""
+    return cr.fit(cr.data.load(seed=0).train, epochs=1, seed=0)
+
+
+def test_first_weights_are_filters_or_units_or_nothing():
+    conv = nn.Sequential(nn.Standardize(), nn.Conv(3, 5, (2, 4)))
+    found = first_weights(conv, (8, 8, 3))
+    assert found.kind == "filter"
+    np.testing.assert_array_equal(found.weights[4], conv[1].weight.data[..., 4])
+    dense = first_weights(nn.mlp((2, 3, 1), (4,), 2), (2, 3, 1))
+    assert (dense.kind, dense.weights.shape) == ("unit", (4, 2, 3, 1))
+    assert first_weights(nn.mlp(6, (4,), 2), (6,)) is None
+    assert first_weights(nn.Sequential(nn.Flatten()), (2, 3, 1)) is None
+
+
+def test_activations_are_those_that_vary_most_in_some_of_the_layers(small_net):
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 1), np.uint8)
+    found = activations(small_net, picture)
+    assert [(a.path, a.num_channels, a.maps.shape) for a in found] == [
+        ("network.stage1.activation", 32, (12, 8, 8)),
+        ("network.stage2.activation", 64, (12, 4, 4)),
+        ("network.last.activation", 128, (12, 4, 4)),
+    ]
+    seen = []
+    with nn.observe(lambda module, y: seen.append((module, y))):
+        small_net.outputs(picture[None])
+    (y,) = [
+        y for module, y in seen if module is small_net.model.network.stage1.activation
+    ]
+    spread = y.data[0].std(axis=(0, 1))
+    assert np.sort(found[0].maps.std(axis=(1, 2))).tolist() == pytest.approx(
+        np.sort(spread)[-12:].tolist()
+    )
+    deep = cr.fit(cr.data.load(seed=0).test, model="resnet20", epochs=0, seed=0)
+    paths = [a.path for a in activations(deep, picture)]
+    assert len(paths) == 8
+    assert (paths[0], paths[-1]) == ("network.stem.activation", "network.block3_3.relu")
+
+
+def test_layer_costs_have_all_parameters_time_and_memory_of_the_network(small_net):
+    inputs = np.zeros((4, 8, 8, 1), np.uint8)
+    costs = layer_costs(small_net, inputs)
+    by_path = {cost.path: cost for cost in costs}
+    assert sum(c.parameters for c in costs) == small_net.model.num_parameters()
+    conv = by_path["stage1.conv"]
+    assert (conv.output, conv.parameters) == ("8×8×32", 288)
+    assert conv.connections == 8 * 8 * 288
+    assert conv.output_bytes == 4 * 8 * 8 * 32
+    assert by_path["standardize"].output_bytes == 4 * 64
+    assert all(c.time_s > 0 for c in costs)
+    deep = cr.fit(cr.data.load(seed=0).test, model="resnet20", epochs=0, seed=0)
+    short = layer_costs(deep, inputs)
+    assert len(short) <= 60
+    (block,) = [c for c in short if c.path == "block1_1.sum.body"]
+    assert (block.layer, block.output_bytes) == ("5 layers", 5 * 4 * 8 * 8 * 16)
+    (addition,) = [c for c in short if c.path == "block1_1.sum"]
+    assert addition.output_bytes == 4 * 8 * 8 * 16
+
+
+def test_a_convolutional_runs_report_has_filters_activations_and_costs(tmp_path):
+    run = tasks.train(Settings(out=str(tmp_path / "run"), epochs=1))
+    assert run.settings.model == "cnn"
+    page = Page(run.report.read_text(encoding="utf-8"))
+    text = squeezed(page)
+    assert "cnn trained on digits with adam" in text
+    assert "filter 32" in text
+    assert "What the layers make of a picture" in text
+    assert "stage1.conv Conv(1, 32, 3, padding=1) 8×8×32 288 18,432 8.00" in text

@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 _BAR_WIDTH = 24
+_MAX_LAYERS = 30  # a screen
 
 
 def _console(*, err: bool = False) -> Console:
@@ -83,7 +84,9 @@ def before_training(job: Job, as_json: bool, *, with_health: bool) -> dict[str, 
         told["health"] = job.health.as_dict()
         _headed(console, "Data", job.health.lines())
     predictor = job.predictor
-    summary = predictor.model.summary(predictor.architecture.input_shape)
+    summary = predictor.model.summary(
+        predictor.architecture.input_shape, max_rows=_MAX_LAYERS
+    )
     _headed(console, "Model", summary.splitlines())
     forecast = training.forecast(job.trainer)
     told["forecast"] = dataclasses.asdict(forecast)

@@ -36,10 +36,16 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "test": ("SHARE", "Of all data, where no test part comes with them."),
     },
     "Model": {
-        "model": ("NAME", f"{', '.join(MODELS)}."),
-        "hidden": ("N,N,…", "Units of each hidden layer."),
-        "activation": ("NAME", f"{', '.join(ACTIVATIONS)}."),
-        "dropout": ("SHARE", "Of hidden units left out in each step."),
+        "model": (
+            "NAME",
+            f"{', '.join(MODELS)}; else cnn for pictures, mlp for the rest.",
+        ),
+        "hidden": ("N,N,…", "Units of each hidden layer of an mlp; else 256."),
+        "activation": ("NAME", f"{', '.join(ACTIVATIONS)}; else the model's own."),
+        "dropout": (
+            "SHARE",
+            "Of hidden units left out in each step; else the model's own.",
+        ),
         "init": ("RUN", "Start from the weights of another run or model file."),
         "freeze": ("PATH", "Keep this part of the model as it is. Repeatable."),
     },

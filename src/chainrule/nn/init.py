@@ -29,6 +29,7 @@ __all__ = [
     "Normal",
     "Uniform",
     "VarianceScaling",
+    "WithFans",
     "fans",
     "glorot_normal",
     "glorot_uniform",
@@ -102,13 +103,40 @@ class VarianceScaling:
     distribution: Literal["normal", "uniform"] = "normal"
 
     def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        fan_in, fan_out = fans(shape)
+        return self.draw(rng, shape, *fans(shape))
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        shape: tuple[int, ...],
+        fan_in: float,
+        fan_out: float,
+    ) -> Array:
+        """Draws for fans that do not follow from the shape."""
         sizes = {"in": fan_in, "out": fan_out, "mean": (fan_in + fan_out) / 2}
         variance = self.scale / max(sizes[self.fan], 1)
         if self.distribution == "normal":
             return rng.normal(0.0, math.sqrt(variance), shape)
         bound = math.sqrt(3 * variance)
         return rng.uniform(-bound, bound, shape)
+
+
+@dataclass(frozen=True)
+class WithFans:
+    """A rule for a weight whose shape does not tell its fans.
+
+    Filters of a transposed convolution lie as (..., out, in), and a strided one paints
+    fewer taps on each pixel than it has; with groups, an input reaches only its own.
+    """
+
+    rule: Initializer
+    fan_in: float
+    fan_out: float
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        if isinstance(self.rule, VarianceScaling):
+            return self.rule.draw(rng, shape, self.fan_in, self.fan_out)
+        return self.rule(rng, shape)
 
 
 def fans(shape: Sequence[int]) -> tuple[int, int]:

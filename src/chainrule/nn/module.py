@@ -290,12 +290,20 @@ class Module:
             if path in arrays:
                 assign(variable, arrays[path])
 
-    def summary(self, input_shape: Sequence[int], *, dtype: Any = "float32") -> str:
+    def summary(
+        self,
+        input_shape: Sequence[int],
+        *,
+        dtype: Any = "float32",
+        max_rows: int | None = None,
+    ) -> str:
         """A table of the layers with output shapes and numbers of parameters.
 
         Args:
             input_shape: the shape of one example, without the batch axis.
-            dtype: of the example of zeros that is run through the model.
+            dtype: of the example.
+            max_rows: where there are more layers, blocks of them are told as one, as
+                far as that helps.
 
         Example:
             >>> from chainrule import nn
@@ -312,7 +320,7 @@ class Module:
         """
         from chainrule.nn.summary import summarize  # the table builds on modules
 
-        return summarize(self, tuple(input_shape), dtype)
+        return summarize(self, tuple(input_shape), dtype, max_rows)
 
 
 def check_sizes(layer: str, **sizes: int) -> None:
@@ -324,6 +332,29 @@ def check_sizes(layer: str, **sizes: int) -> None:
                 got=repr(size),
                 expected="a whole number, 1 or more",
             )
+
+
+def described(layer: Module, *names: str, **defaults: Any) -> str:
+    """A layer as the call that makes it: Conv(3, 32, 3, stride=2).
+
+    Args:
+        names: settings that are shown by their values.
+        defaults: settings that are shown by name, unless they have these values.
+    """
+    own = vars(layer)
+    values = [repr(_one_if_equal(own[name])) for name in names]
+    values += [
+        f"{name}={_one_if_equal(own[name])!r}"
+        for name, default in defaults.items()
+        if own[name] != default
+    ]
+    return f"{type(layer).__name__}({', '.join(values)})"
+
+
+def _one_if_equal(value: Any) -> Any:
+    """A pair of equal sizes as one number, as most people write it."""
+    is_pair = isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]
+    return value[0] if is_pair else value
 
 
 # -------------------------------------------------------------------------- walks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,27 @@ import numpy as np
 
 from chainrule import nn
 from chainrule.data import Dataset
-from chainrule.errors import CheckpointError
+from chainrule.errors import CheckpointError, ShapeError
 
-__all__ = ["Architecture", "input_statistics"]
+__all__ = ["Architecture", "input_statistics", "model_options"]
 
 Array = np.ndarray[Any, Any]
+
+
+_OPTIONS = ("hidden", "activation", "dropout")
+
+
+def model_options(model: str) -> dict[str, Any]:
+    """The options that a model has, of those in Settings, with what it takes itself.
+
+    Raises OptionError for an unknown model.
+
+    Example:
+        >>> model_options("alexnet"), model_options("cnn")
+        ({'dropout': 0.5}, {'activation': 'relu', 'dropout': 0.0})
+    """
+    taken = inspect.signature(nn.model_builder(model)).parameters
+    return {name: taken[name].default for name in _OPTIONS if name in taken}
 
 
 @dataclass(frozen=True)
@@ -31,14 +48,20 @@ class Architecture:
     input_shape: tuple[int, ...]
     num_outputs: int
     hidden: tuple[int, ...] = ()
-    activation: str = "relu"
-    dropout: float = 0.0
+    activation: str | None = None
+    """Where the model has a choice; None: its own."""
+    dropout: float | None = None
+    seed: int = 0
+    """Of wiring that is drawn at random, not of the weights."""
     rescales_outputs: bool = False
     takes_pixels: bool = True
     """Whether inputs are pixels from 0 to 255; else numbers of the user's own scale."""
 
     def build(self) -> nn.Module:
-        """The network with neutral statistics and fresh weights."""
+        """The network with neutral statistics and fresh weights.
+
+        Raises ShapeError for inputs that the model does not take.
+        """
         channels = self.input_shape[-1]
         zeros, ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
         layers: dict[str, nn.Module] = {"standardize": nn.Standardize(zeros, ones)}
@@ -49,16 +72,34 @@ class Architecture:
         return nn.Sequential(**layers)
 
     def _network(self) -> nn.Module:
+        try:
+            network = self._unchecked_network()
+            # Now, where the user's own line is near, and not in the first update.
+            nn.output_shape(network, self.input_shape)
+        except ShapeError as error:
+            if len(self.input_shape) != 3:
+                raise
+            sizes = "×".join(map(str, self.input_shape))
+            raise ShapeError(
+                f"{self.model} does not take pictures of {sizes}; {error.what}",
+                got=error.got,
+                expected=error.expected,
+                hint="larger pictures (option size: 64,64), or a model for small ones, "
+                "such as cnn or resnet20",
+            ) from None
+        return network
+
+    def _unchecked_network(self) -> nn.Module:
         build = nn.model_builder(self.model)
-        if self.model == "linear":
-            return build(self.input_shape, self.num_outputs)
-        return build(
-            self.input_shape,
-            self.hidden,
-            self.num_outputs,
-            self.activation,
-            dropout=self.dropout,
-        )
+        taken = inspect.signature(build).parameters
+        given = {
+            name: value
+            for name in ("activation", "dropout", "seed")
+            if name in taken and (value := getattr(self, name)) is not None
+        }
+        if "hidden" in taken:
+            return build(self.input_shape, self.hidden, self.num_outputs, **given)
+        return build(self.input_shape, self.num_outputs, **given)
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["curves", "picture_url", "scatter", "template_urls"]
+__all__ = ["curves", "map_urls", "picture_url", "scatter", "template_urls"]
 
 Array = np.ndarray[Any, Any]
 
@@ -156,6 +156,11 @@ def template_urls(templates: Array) -> list[str]:
     weight, black, to the largest. Other numbers of channels are summed to one.
     """
     return [picture_url(_coloured(t.astype(np.float64))) for t in templates]
+
+
+def map_urls(maps: Array) -> list[str]:
+    """Activations (k, h, w) as grey pictures, the largest of all of them white."""
+    return [picture_url(m[..., None]) for m in _spread(maps)]
 
 
 def _spread(values: Array) -> Array:

@@ -16,7 +16,11 @@ from chainrule import data, nn, optim
 from chainrule.core.graph import Tensor, as_tensor
 from chainrule.core.threads import num_threads
 from chainrule.errors import CheckpointError, OptionError
-from chainrule.tasks.architecture import Architecture, input_statistics
+from chainrule.tasks.architecture import (
+    Architecture,
+    input_statistics,
+    model_options,
+)
 from chainrule.tasks.predictor import Predictor, model_file
 from chainrule.tasks.settings import Settings
 from chainrule.tasks.task import Task, make_task
@@ -75,22 +79,42 @@ _DEFAULT_LR = {
     "sgd": 0.1, "momentum": 0.02, "nesterov": 0.02, "adagrad": 0.02,
     "rmsprop": 0.001, "adam": 0.003, "adamw": 0.003,
 }  # fmt: skip
-_EXAMPLES_WORTH_SEEING = 600_000
+# A linear model's every weight sees raw pixels: thousands of them move one score. Deep
+# networks without normalisation fall apart where others learn.
+_LR_SCALE = {"linear": 0.1, "alexnet": 0.1, "vgg": 0.3, "unet": 0.3}
+_HIDDEN = (256,)
+_LEAST_SIDE = 8  # pixels; where pictures are smaller, a convolution has little to see
 
 
 def _default_lr(settings: Settings) -> float:
-    # A linear model's every weight sees raw pixels: thousands of them move one score.
-    scale = 0.1 if settings.model == "linear" else 1.0
+    scale = _LR_SCALE.get(settings.model or "", 1.0)
     return scale * _DEFAULT_LR.get(settings.optimizer, 0.01)
+
+
+def _default_model(settings: Settings, shape: tuple[int, ...]) -> str:
+    is_picture = len(shape) == 3 and min(shape[:2]) >= _LEAST_SIDE
+    return "cnn" if is_picture and settings.hidden is None else "mlp"
+
+
+def _default_epochs(model: str, num_examples: int) -> int:
+    """Few examples are seen often, many are seen some times.
+
+    A convolutional network learns more from an example, which it sees at many places,
+    and takes longer over it.
+    """
+    if model in ("linear", "mlp"):
+        return min(100, max(10, round(600_000 / max(1, num_examples))))
+    return min(30, max(5, round(300_000 / max(1, num_examples))))
 
 
 def resolve(settings: Settings, splits: data.Splits) -> Settings:
     """The settings with everything filled in that was left to chainrule."""
-    # Few examples are seen often, many are seen at least ten times.
-    epochs = round(_EXAMPLES_WORTH_SEEING / max(1, len(splits.train)))
+    shape = tuple(splits.train.example_shape)
+    model = settings.model or _default_model(settings, shape)
+    settings = settings.replace(model=model, **_model_settings(model, settings))
     loss = make_task(settings.task, ("",), settings.loss).loss_name
     # A network soon knows every training label; smoothing keeps it from being too sure.
-    is_smoothed = loss == "softmax" and settings.model != "linear"
+    is_smoothed = loss == "softmax" and model != "linear"
     return settings.replace(
         data=None if settings.data is None else _stable_path(settings.data),
         labels=None if settings.labels is None else _stable_path(settings.labels),
@@ -100,12 +124,37 @@ def resolve(settings: Settings, splits: data.Splits) -> Settings:
         if settings.label_smoothing is None
         else settings.label_smoothing,
         lr=_default_lr(settings) if settings.lr is None else settings.lr,
-        epochs=min(100, max(10, epochs))
+        epochs=_default_epochs(model, len(splits.train))
         if settings.epochs is None
         else settings.epochs,
-        hidden=() if settings.model == "linear" else settings.hidden,
         blas_threads=settings.blas_threads or _default_blas_threads(settings, splits),
     )
+
+
+def _model_settings(model: str, settings: Settings) -> dict[str, Any]:
+    """The model's own options, with its defaults where nothing was asked for.
+
+    Raises OptionError for an option that the model does not have.
+    """
+    taken = model_options(model)
+    filled: dict[str, Any] = {}
+    for name in ("hidden", "activation", "dropout"):
+        value = getattr(settings, name)
+        if name in taken:
+            default = _HIDDEN if name == "hidden" else taken[name]
+            filled[name] = default if value is None else value
+        elif value:
+            having = [m for m in nn.MODELS if name in model_options(m)]
+            raise OptionError(
+                f"option {name}: {model} has none",
+                got=f"{name} {_shown(value)}, model {model}",
+                expected=f"with {name}, one of the models {', '.join(having)}",
+            )
+    return filled
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _stable_path(name: str) -> str:
@@ -131,12 +180,13 @@ def prepare(
     training = splits.train
     task = _task_for(settings, training)
     architecture = Architecture(
-        model=settings.model,
+        model=settings.model or "",
         input_shape=tuple(training.example_shape),
         num_outputs=task.num_outputs,
-        hidden=settings.hidden,
+        hidden=settings.hidden or (),
         activation=settings.activation,
         dropout=settings.dropout,
+        seed=settings.seed,
         rescales_outputs=task.name == "regress",
         takes_pixels=training.read(np.array([0])).dtype == np.uint8,
     )
@@ -188,13 +238,23 @@ def prepare(
         monitor=Monitor(
             task.monitor, higher_is_better=True, patience=settings.patience
         ),
-        average=optim.MovingAverage(model.named_parameters(), settings.average)
+        average=optim.MovingAverage(_averaged(model), settings.average)
         if settings.average
         else None,
         listeners=listeners,
         checkpoint_every_s=settings.checkpoint_every_s,
     )
     return Job(settings, splits, task, predictor, trainer)
+
+
+def _averaged(model: nn.Module) -> list[tuple[str, Any]]:
+    """What a moving average is taken of: weights, and the statistics that go with them.
+
+    Averaged weights put out other numbers than those that were trained, so running
+    means and variances of the latter would not be theirs.
+    """
+    floats = [(n, b) for n, b in model.named_buffers() if b.dtype.kind == "f"]
+    return [*model.named_parameters(), *floats]
 
 
 def _task_for(settings: Settings, training: data.Dataset) -> Task:
@@ -286,7 +346,7 @@ def _default_blas_threads(settings: Settings, splits: data.Splits) -> int:
     So small nets also give the same bits on machines with other numbers of cores.
     """
     in_features = math.prod(splits.train.example_shape)
-    units = max(settings.hidden, default=10)
+    units = max(settings.hidden or (), default=10)
     if 2 * settings.batch_size * in_features * units < _WORTH_SHARING:
         return 1
     # Its answer costs a scan of the loaded libraries, so it waits until a run starts.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -25,7 +26,9 @@ __all__ = ["Prediction", "Predictor", "load", "model_file"]
 Array = np.ndarray[Any, Any]
 
 MODEL_FILE = "model.safetensors"
-EVALUATION_BATCH = 256
+_EVALUATION_BATCH = 256
+_EVALUATION_NUMBERS = 1 << 22
+"""Of the inputs of a batch, at most: a network makes many times as many of them."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,10 @@ class Predictor:
         """
         parts = []
         transform = data.parse(augment) if tta else None
-        for start in range(0, len(dataset), EVALUATION_BATCH):
-            indices = np.arange(start, min(start + EVALUATION_BATCH, len(dataset)))
+        fitting = _EVALUATION_NUMBERS // math.prod(self.architecture.input_shape)
+        size = min(_EVALUATION_BATCH, max(1, fitting))
+        for start in range(0, len(dataset), size):
+            indices = np.arange(start, min(start + size, len(dataset)))
             inputs = dataset.read(indices)
             total = self._compiled_outputs(inputs)
             for copy in range(tta):

@@ -12,10 +12,17 @@ from typing import Any
 import numpy as np
 
 from chainrule.files import write_atomically
-from chainrule.tasks.charts import curves, picture_url, scatter, template_urls
+from chainrule.tasks.charts import (
+    curves,
+    map_urls,
+    picture_url,
+    scatter,
+    template_urls,
+)
+from chainrule.tasks.inside import Activation, LayerCost
 from chainrule.training.metrics import class_scores
 
-__all__ = ["Mistake", "Report", "score_name", "score_text", "write_report"]
+__all__ = ["Mistake", "Report", "Sample", "score_name", "score_text", "write_report"]
 
 Array = np.ndarray[Any, Any]
 
@@ -44,6 +51,14 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A picture (h, w, c), and what layers made of it."""
+
+    picture: Array
+    activations: Sequence[Activation]
+
+
+@dataclass(frozen=True)
 class Report:
     """What a report tells; sections whose field is left empty are left out.
 
@@ -55,7 +70,7 @@ class Report:
         results: scores on the test set by name; those that are numbers are shown.
         score: the name of the score that chose the best epoch.
         health: what is known of the data, line by line.
-        model: the model's summary.
+        layers: what each layer holds and costs.
         names: of the classes, the labels or the predicted numbers.
         confusion: counts (true class, predicted class), for ``classify``.
         label_scores: arrays by name (``f1`` ...) over labels, for ``label``.
@@ -63,7 +78,8 @@ class Report:
         predictions: (n, k), beside them.
         mistakes: the worst first.
         templates: weights of the first layer as pictures (k, h, w, c).
-        template_names: whose they are; None: units of a hidden layer.
+        template_kind: whose they are: "class", "unit" or "filter".
+        sample: a picture with the activations that it gives.
         environment: versions, processor and the like.
     """
 
@@ -74,7 +90,7 @@ class Report:
     results: Mapping[str, Any]
     score: str
     health: Sequence[str] = ()
-    model: str = ""
+    layers: Sequence[LayerCost] = ()
     names: Sequence[str] = ()
     confusion: Array | None = None
     label_scores: Mapping[str, Array] = field(default_factory=dict)
@@ -82,7 +98,8 @@ class Report:
     predictions: Array | None = None
     mistakes: Sequence[Mistake] = ()
     templates: Array | None = None
-    template_names: Sequence[str] | None = None
+    template_kind: str = "unit"
+    sample: Sample | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -112,6 +129,8 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
         scatters=_scatters(report),
         mistakes=_mistakes(report),
         templates=_templates(report),
+        sample=_sample(report),
+        costs=_costs(report),
         settings={k: v for k, v in report.settings.items() if v not in (None, "", ())},
     )
     # File names may hold bytes that are no text.
@@ -347,5 +366,50 @@ def _templates(report: Report) -> list[dict[str, str]]:
     if report.templates is None:
         return []
     urls = template_urls(report.templates[:_MAX_TEMPLATES])
-    names = report.template_names or [f"unit {i + 1}" for i in range(len(urls))]
+    names = [f"{report.template_kind} {i + 1}" for i in range(len(urls))]
+    if report.template_kind == "class":
+        names = list(report.names)
     return [{"name": n, "url": url} for n, url in zip(names, urls, strict=False)]
+
+
+def _sample(report: Report) -> dict[str, Any] | None:
+    """The sample as pictures, layer by layer."""
+    if report.sample is None:
+        return None
+    rows = []
+    for shown in report.sample.activations:
+        height, width = shown.maps.shape[1:]
+        count = f"{len(shown.maps)} of {shown.num_channels}"
+        rows.append(
+            {
+                "path": shown.path.removeprefix("network."),
+                "size": f"{height}×{width}, {count} channels",
+                "urls": map_urls(shown.maps),
+            }
+        )
+    return {"url": picture_url(report.sample.picture), "rows": rows}
+
+
+def _costs(report: Report) -> dict[str, Any] | None:
+    """The table of layers, with how large a part of the time each takes."""
+    if not report.layers:
+        return None
+    total_s = sum(layer.time_s for layer in report.layers)
+    rows = [
+        {
+            "layer": layer,
+            "parameters": f"{layer.parameters:,}" if layer.parameters else "",
+            "connections": f"{layer.connections:,}" if layer.connections else "",
+            "memory": f"{layer.output_bytes / 1024:,.2f}",
+            "time": f"{1000 * layer.time_s:.3f}",
+            "share": f"{100 * layer.time_s / (total_s or 1.0):.1f}",
+        }
+        for layer in report.layers
+    ]
+    total = {
+        "parameters": f"{sum(layer.parameters for layer in report.layers):,}",
+        "connections": f"{sum(layer.connections for layer in report.layers):,}",
+        "memory": f"{sum(layer.output_bytes for layer in report.layers) / 1024:,.2f}",
+        "time": f"{1000 * total_s:.3f}",
+    }
+    return {"rows": rows, "total": total}

@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from chainrule import data, nn
+from chainrule import data
+from chainrule.tasks.inside import activations, first_weights, layer_costs
 from chainrule.tasks.job import Job
-from chainrule.tasks.report import Mistake, Report, write_report
+from chainrule.tasks.report import Mistake, Report, Sample, write_report
 from chainrule.training import metrics
 
-__all__ = ["first_layer_templates", "worst_mistakes", "write_run_report"]
+__all__ = ["worst_mistakes", "write_run_report"]
 
 Array = np.ndarray[Any, Any]
+
+_MEASURED = 8  # examples that run through the layers to measure them
 
 
 def write_run_report(
@@ -36,8 +39,17 @@ def write_run_report(
     """
     task, test = job.task, job.splits.test
     probabilities = task.probabilities(outputs)
-    templates = first_layer_templates(job.predictor.model, test.example_shape)
+    predictor = job.predictor
     shown: dict[str, Any] = {}
+    templates = first_weights(predictor.model, test.example_shape)
+    if templates is not None:
+        is_class = job.settings.model == "linear"
+        shown["templates"] = templates.weights
+        shown["template_kind"] = "class" if is_class else templates.kind
+    first = test.read(np.arange(min(_MEASURED, len(test))))
+    if len(test.example_shape) == 3:
+        maps = activations(predictor, first[0])
+        shown["sample"] = Sample(first[0], maps) if maps else None
     if task.name == "classify":
         predicted = outputs.argmax(axis=1)
         shown["confusion"] = metrics.confusion_matrix(
@@ -56,11 +68,8 @@ def write_run_report(
         results={k: v for k, v in results.items() if k != "environment"},
         score=task.monitor,
         health=job.health.lines(),
-        model=job.predictor.model.summary(test.example_shape),
+        layers=layer_costs(predictor, first),
         names=task.names,
-        templates=templates,
-        # A linear model has one template for each class, a network one for each unit.
-        template_names=task.names if job.settings.model == "linear" else None,
         environment=results["environment"],
         **shown,
     )
@@ -89,16 +98,6 @@ def worst_mistakes(
         )
         for row, i in enumerate(worst.tolist())
     ]
-
-
-def first_layer_templates(model: nn.Module, shape: tuple[int, ...]) -> Array | None:
-    """The first dense layer's weights as pictures (units, h, w, c), if inputs are."""
-    if len(shape) != 3:
-        return None
-    for _, parameter in model.named_parameters():
-        if parameter.ndim == 2 and parameter.shape[0] == int(np.prod(shape)):
-            return parameter.numpy().T.reshape(-1, *shape)
-    return None
 
 
 def _label_scores(outputs: Array, targets: Array) -> dict[str, Array]:

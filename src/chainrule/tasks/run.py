@@ -311,7 +311,7 @@ def _row(run: Path) -> dict[str, Any]:
         "run": run.name,
         "task": settings.task,
         "data": settings.data or "digits",
-        "model": "-".join([settings.model, *map(str, settings.hidden)]),
+        "model": "-".join([settings.model or "", *map(str, settings.hidden or ())]),
         "epochs": len(epochs),
         "best_epoch": best[-1]["epoch"] if best else None,
         "validation": best[-1]["validation"] if best else {},

@@ -49,10 +49,12 @@ class Settings:
     validation: float = 0.1
     test: float = 0.2
 
-    model: str = "mlp"
-    hidden: tuple[int, ...] = (256,)
-    activation: str = "relu"
-    dropout: float = 0.0
+    model: str | None = None
+    """None: ``cnn`` for pictures; ``mlp`` for others, and where ``hidden`` is given."""
+    hidden: tuple[int, ...] | None = None
+    """Units of each hidden layer of an ``mlp``; None: 256."""
+    activation: str | None = None
+    dropout: float | None = None
     init: str | None = None
     """Weights of another run to start from."""
     freeze: tuple[str, ...] = ()
@@ -270,10 +272,11 @@ def _check_ranges(settings: Settings) -> None:
         raise OptionError(
             "option channels: out of range", got=settings.channels, expected="1 or 3"
         )
-    if any(n < 1 for n in settings.hidden):
+    hidden = settings.hidden or ()
+    if any(n < 1 for n in hidden):
         raise OptionError(
             "option hidden: a layer without units",
-            got=",".join(map(str, settings.hidden)),
+            got=",".join(map(str, hidden)),
             expected="numbers of at least 1, such as 100,50",
         )
     if settings.size is not None and (

@@ -1,12 +1,10 @@
-"""Ready models by name: what ``--model`` and the lectures ask for."""
+"""Networks of dense layers: every unit sees all inputs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from chainrule.errors import OptionError
 from chainrule.nn.activations import activation as activation_layer
 from chainrule.nn.affine import Dense
 from chainrule.nn.containers import Sequential
@@ -14,7 +12,7 @@ from chainrule.nn.dropout import Dropout
 from chainrule.nn.module import Module
 from chainrule.nn.shape import Flatten
 
-__all__ = ["MODELS", "linear", "mlp", "model_builder"]
+__all__ = ["linear", "mlp"]
 
 # Units that stay linear for large inputs pass half of a signal on; the others keep its
 # size near 0 and saturate beyond.
@@ -79,17 +77,3 @@ def mlp(
 
 def _num_features(in_shape: Shape) -> int:
     return in_shape if isinstance(in_shape, int) else math.prod(in_shape)
-
-
-MODELS: dict[str, Callable[..., Any]] = {"linear": linear, "mlp": mlp}
-
-
-def model_builder(name: str) -> Callable[..., Any]:
-    """The function that builds the model of a name.
-
-    Raises:
-        OptionError: for an unknown name, with the nearest one offered.
-    """
-    if name not in MODELS:
-        raise OptionError.unknown("model", name, MODELS)
-    return MODELS[name]

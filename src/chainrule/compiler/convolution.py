@@ -350,10 +350,8 @@ class _Convolution:
         ]
         if tx.advance * by_column == self.terms and self.terms > 1:
             n_terms[1:] = [Term(tx.count * self.terms, 1, self.columns)]
-        scratch = f.at_entry(
-            "ptr",
-            f"alloca [{len(rows) * width * w.lanes} x {w.element}], align 64",
-        )
+        size = len(rows) * width * w.lanes
+        scratch = f.at_entry("ptr", f"alloca [{size} x {w.element}], align 64")
         with f.loop(*self.images) as images:
             image = w.move(
                 self.image_origin,
@@ -685,7 +683,15 @@ class _Filters:
                 for j in range(self.kw)
                 for c in range(self.channels)
             )
-            self._listed(out, g.filters, x, places, y, g.filters, terms)
+            # Two vectors wide where there are as many columns: a number is then loaded
+            # for two products instead of one.
+            most = w.registers // (2 if g.filters > w.lanes else 1)
+            groups = -(-len(places) // most)
+            each = -(-len(places) // groups)
+            for first in range(0, len(places), each):
+                some = places[first : first + each]
+                to = f.at(out, first * g.filters, w.element)
+                self._listed(to, g.filters, x, some, y, g.filters, terms)
             return
         rows = self.kh // self.tap_rows
         columns = self.filters if self.column_blocks == 1 else self.columns

@@ -20,8 +20,9 @@ from statistics import median
 
 import machine
 from contestants import Setting
+from problems import write_problem
 from turns import Player
-from workloads import WORKLOADS, write_problem
+from workloads import WORKLOADS
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ def first_step(start: Start, folder: Path) -> tuple[float, float]:
             variables[start.cache_variable] = str(kept) if start.keeps_cache else empty
             # JAX keeps only what took long to compile, unless told otherwise.
             variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        player = Player(start.module, Setting(start.options, variables), folder)
+        setting = Setting(start.options, variables)
+        player = Player(start.module, setting, folder, num_agreeing=1)
         try:
-            return player.start(num_steps=1), player.peak_bytes
+            return player.start(), player.peak_bytes
         finally:
             player.leave()
 

@@ -7,12 +7,17 @@ Each contestant is a process of its own, and one of them runs at a time. Each fi
 tries its flags, a few turns with each choice; then the best of every contestant take
 turns in an order that is drawn anew in every round. The time of a step is the median
 over all turns. All start from the same weights and pick the same minibatches, and each
-of their first 100 losses must be NumPy's, within 1e-4 of it.
+of their first losses must be that of a reference, within 1e-4 of it: NumPy's for 100
+steps of dense networks; for the fewer steps that convolutional ones can agree
+(workloads.py says why), those of PyTorch in float64.
 
 ``ratio_to_best_peer`` is the time of the fastest peer divided by that of compiled
 chainrule: above 1, chainrule is faster. It is null, and the exit status 1, unless all
-of NumPy, PyTorch, JAX and TensorFlow ran with the same losses, and the data from which
-minibatches are picked are larger than the level-2 caches.
+of PyTorch, JAX, TensorFlow and, for dense networks, NumPy ran with the same losses, and
+the data from which minibatches are picked are larger than the level-2 caches.
+
+MB is the most memory that a contestant held, less what it held with its library
+imported and the problem read.
 
 Times mean something only on a machine that has nothing else to do.
 """
@@ -29,13 +34,15 @@ from pathlib import Path
 
 import machine
 import numpy as np
-from contestants import CONTESTANTS
-from turns import Player, play, start_all
-from workloads import WORKLOADS, Workload, write_problem
+from contestants import NAMES, contestants, reference
+from problems import write_problem
+from turns import ContestantError, Player, play, start_all
+from workloads import WORKLOADS, Workload
 
 TOLERANCE = 1e-4
 NUM_HEATS = 3
 CLOSE = 1.15  # flags that are slower by less may still be the best: noise is as large
+LARGE_BYTES = 10**9  # of a contestant, which waits in memory until its turn
 SLOWER = "slower than with other flags"
 OURS = "chainrule compiled"
 
@@ -50,13 +57,14 @@ class Row:
     players: dict[str, Player] = field(default_factory=dict)
     """The contestants that finished, each with the best of its flags."""
     differences: dict[str, float] = field(default_factory=dict)
-    """The largest relative difference of a loss from NumPy's."""
+    """The largest relative difference of a loss from the reference's."""
     failed: dict[str, str] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
 
     @property
     def best_peer(self) -> str | None:
-        peers = [c.name for c in CONTESTANTS if c.is_peer and c.name in self.players]
+        entered = contestants(self.workload)
+        peers = [c.name for c in entered if c.is_peer and c.name in self.players]
         return min(peers, key=self.time_s, default=None)
 
     @property
@@ -70,7 +78,7 @@ class Row:
         """Why the comparison does not count."""
         found = [
             f"{contestant.name} did not run"
-            for contestant in CONTESTANTS
+            for contestant in contestants(self.workload)
             if contestant.is_required and contestant.name not in self.players
         ]
         size = self.workload.data_bytes
@@ -85,6 +93,10 @@ class Row:
     def gflops(self, name: str) -> float:
         return self.workload.flops / self.time_s(name) / 1e9
 
+    def added_mb(self, name: str) -> float:
+        """The most memory held, less what the library and the problem take."""
+        return self.players[name].added_bytes / 1e6
+
     def as_json(self, peak_gflops: float) -> dict[str, object]:
         names = sorted(self.players, key=self.time_s)
         return {
@@ -96,6 +108,7 @@ class Row:
             "versions": {name: self.players[name].version for name in names},
             "gflops": {name: self.gflops(name) for name in names},
             "peak_gflops": peak_gflops,
+            "added_mb": {name: self.added_mb(name) for name in names},
             "loss_differences": {name: self.differences[name] for name in names},
             "failed": self.failed,
             "absent": self.absent,
@@ -105,14 +118,16 @@ class Row:
 
 
 def compare(workload: Workload, num_rounds: int, only: Sequence[str] = ()) -> Row:
-    """Run one workload on every contestant, or on NumPy and those of ``only``."""
+    """Run one workload on every contestant, or on those of ``only``."""
     groups: dict[str, list[Player]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         row = Row(workload, write_problem(workload, folder))
+        show(f"{workload.name}: the reference's losses")
+        expected = reference_losses(workload, folder)
         try:
-            for contestant in CONTESTANTS:
-                if only and contestant.name not in ("numpy", *only):
+            for contestant in contestants(workload):
+                if only and contestant.name not in only:
                     continue
                 if not contestant.is_installed:
                     row.absent.append(contestant.name)
@@ -121,10 +136,10 @@ def compare(workload: Workload, num_rounds: int, only: Sequence[str] = ()) -> Ro
                 else:
                     show(f"{workload.name}: {contestant.name} tries its flags")
                     groups[contestant.name] = group = [
-                        Player(contestant.module, setting, folder)
-                        for setting in contestant.settings
+                        Player(contestant.module, s, folder, workload.num_agreeing)
+                        for s in contestant.settings
                     ]
-                    choose_flags(group, groups["numpy"][0])
+                    choose_flags(group, expected)
             show(f"{workload.name}: {num_rounds} rounds")
             finalists = [p for group in groups.values() for p in group if not p.reason]
             play(finalists, num_rounds)
@@ -137,7 +152,7 @@ def compare(workload: Workload, num_rounds: int, only: Sequence[str] = ()) -> Ro
         if finished:
             best = min(finished, key=lambda player: player.time_s)
             row.players[name] = best
-            row.differences[name] = largest_difference(best, groups["numpy"][0])
+            row.differences[name] = largest_difference(best, expected)
         else:
             row.failed[name] = group[0].reason
         for player in group:
@@ -146,28 +161,43 @@ def compare(workload: Workload, num_rounds: int, only: Sequence[str] = ()) -> Ro
     return row
 
 
-def choose_flags(group: Sequence[Player], reference: Player) -> None:
+def reference_losses(workload: Workload, folder: Path) -> np.ndarray:
+    """What the first losses should be; NaN, which nothing agrees with, if unknown."""
+    judge = reference(workload)
+    player = Player(judge.module, judge.settings[0], folder, workload.num_agreeing)
+    try:
+        player.start()
+    except ContestantError as error:
+        print(f"no losses from {judge.name}: {error}")
+        return np.full(workload.num_agreeing, np.nan)
+    finally:
+        player.leave()
+    return np.array(player.losses)
+
+
+def choose_flags(group: Sequence[Player], expected: np.ndarray) -> None:
     """Start a contestant with all its flags; only the fast ones stay in the game."""
     start_all(group)
     for player in group:
         if not player.reason:
-            difference = largest_difference(player, reference)
+            difference = largest_difference(player, expected)
             if not difference <= TOLERANCE:
-                player.reason = f"its losses differ from NumPy's by {difference:.1e}"
+                player.reason = f"its losses differ by {difference:.1e}"
+                player.leave()
     play(group, NUM_HEATS)
-    best_s = min((p.time_s for p in group if not p.reason), default=0.0)
-    for player in group:
-        if not player.reason and player.time_s > CLOSE * best_s:
+    in_game = [player for player in group if not player.reason]
+    best_s = min((player.time_s for player in in_game), default=0.0)
+    for player in in_game:
+        # Of large ones only the best stays: there is not room for all.
+        factor = CLOSE if player.peak_bytes < LARGE_BYTES else 1.0
+        if player.time_s > factor * best_s:
             player.reason = SLOWER
             player.leave()
         player.times_s.clear()
 
 
-def largest_difference(player: Player, reference: Player) -> float:
+def largest_difference(player: Player, expected: np.ndarray) -> float:
     """The largest relative difference of a loss of the first steps."""
-    if not reference.losses:
-        return np.nan
-    expected = np.array(reference.losses)
     return float(np.max(np.abs(np.array(player.losses) - expected) / np.abs(expected)))
 
 
@@ -185,14 +215,15 @@ def print_row(row: Row, peak_gflops: float) -> None:
     print(f"\n{row.workload.name}: {row.workload}")
     print(f"  {row.data}, {row.workload.data_bytes / 1e6:.1f} MB")
     heading = f"{'µs a step':>10} {'× best peer':>12} {'GFLOP/s':>8} {'of peak':>8}"
-    print(f"  {'':18} {heading} {'losses':>8}  best with")
+    print(f"  {'':18} {heading} {'MB':>6} {'losses':>8}  best with")
     for name in sorted(row.players, key=row.time_s):
         time_us = row.time_s(name) * 1e6
         best = row.time_s(row.best_peer) / row.time_s(name) if row.best_peer else np.nan
         share = row.gflops(name) / peak_gflops
         print(
             f"  {name:18} {time_us:10.1f} {best:12.2f} {row.gflops(name):8.1f}"
-            f" {share:8.0%} {row.differences[name]:8.0e}  {row.players[name].setting}"
+            f" {share:8.0%} {row.added_mb(name):6.0f} {row.differences[name]:8.0e}"
+            f"  {row.players[name].setting}"
         )
     for name, reason in row.failed.items():
         print(f"  {name:18} {reason}")
@@ -225,8 +256,8 @@ def main() -> int:
         action="append",
         default=[],
         metavar="CONTESTANT",
-        choices=[contestant.name for contestant in CONTESTANTS],
-        help="run this one and NumPy; may be repeated; there is no ratio then",
+        choices=NAMES,
+        help="run this one; may be repeated; there is no ratio then",
     )
     arguments = parser.parse_args()
     for name in arguments.names:

@@ -3,7 +3,8 @@
     python contestant.py MODULE OPTIONS FOLDER
 
 Requests come by standard input and answers go to standard output, a line of JSON each.
-First it says that it is ready, or what went wrong. To {"count": k, "calls": n} it runs
+First it says that it is ready, or what went wrong, and how much memory it held with its
+library imported and the problem read. To {"count": k, "calls": n} it runs
 n times k steps and answers with the seconds of each of the n, and the last k losses.
 """
 
@@ -17,8 +18,9 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+import machine
 import numpy as np
-from workloads import Problem, read_problem
+from problems import Problem, read_problem
 
 
 def main() -> None:
@@ -28,8 +30,14 @@ def main() -> None:
     try:
         problem = read_problem(Path(folder))
         contestant = importlib.import_module(f"contestants.{module}")
+        held_bytes = machine.memory_bytes("VmRSS")
         run = contestant.make(problem, **json.loads(options))
-        say(answers, version=contestant.VERSION, num_steps=len(problem.order))
+        say(
+            answers,
+            version=contestant.VERSION,
+            num_steps=len(problem.order),
+            held_bytes=held_bytes,
+        )
         take_turns(run, problem, answers)
     except Exception as error:
         text = str(error).strip().splitlines() or [""]

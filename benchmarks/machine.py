@@ -33,14 +33,16 @@ REMOVED = (
     "MKL_NUM_THREADS",
     "NPROC",
     "XLA_FLAGS",
+    "GLIBC_TUNABLES",
     "CHAINRULE_NUM_THREADS",
     "PYTHONDONTWRITEBYTECODE",
 )
-# Frameworks allocate in each step; memory that went back to the system would have to
-# be cleared by it again.
+# Frameworks allocate in each step, some of them in their own threads; memory that went
+# back to the system would have to be cleared by it again.
 COMMON = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+    "MALLOC_ARENA_MAX": "1",
 }
 
 
@@ -64,6 +66,18 @@ def description() -> str:
 def l2_bytes() -> int:
     """The size of all level-2 caches that the process can use; 0 if unknown."""
     return _caches().get(2, 0) * NUM_CORES
+
+
+def memory_bytes(kind: str, process: int | str = "self") -> int:
+    """A process's memory: now (VmRSS), or the most it has held (VmHWM).
+
+    0 where the system does not say.
+    """
+    status = Path(f"/proc/{process}/status")
+    for line in status.read_text().splitlines() if status.exists() else ():
+        if line.startswith(kind):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def load() -> float:

@@ -17,13 +17,13 @@ from statistics import median
 from typing import Any
 
 from contestants import Setting
-from machine import NUM_CORES
+from machine import NUM_CORES, memory_bytes
 
 CALL_S = 0.03  # about how long one call of a turn lasts
 TIMED_CALLS = 3
-STEPS_TO_AGREE = 100
-START_LIMIT_S = 150
-ANSWER_LIMIT_S = 90
+START_LIMIT_S = 300
+ANSWER_LIMIT_S = 300
+END_LIMIT_S = 10
 
 
 class ContestantError(Exception):
@@ -37,24 +37,29 @@ class Player:
     wait for work would take a core from whose turn it is.
     """
 
-    def __init__(self, module: str, setting: Setting, folder: Path) -> None:
+    def __init__(
+        self, module: str, setting: Setting, folder: Path, num_agreeing: int = 100
+    ) -> None:
         self.module = module
         self.setting = setting
         self.folder = folder
+        self.count = self.num_agreeing = num_agreeing
+        """How many steps a call takes; at first, those whose losses are compared."""
         self.process: subprocess.Popen[bytes] | None = None
         self.reason = ""
         """Why it is out of the game, if it is."""
         self.version = ""
         self.losses: list[float] = []
-        self.count = STEPS_TO_AGREE
         self.times_s: list[float] = []
+        self.added_bytes = 0
+        """The most memory it held beyond its library and the problem."""
 
     @property
     def time_s(self) -> float:
         """Seconds of a step: the median over all turns."""
         return median(self.times_s)
 
-    def start(self, num_steps: int = STEPS_TO_AGREE) -> float:
+    def start(self) -> float:
         """Start the process and take the first steps, whose losses are kept.
 
         Returns the seconds from nothing until they were done.
@@ -73,24 +78,22 @@ class Player:
         )
         ready = self._answer(START_LIMIT_S)
         self.version, self.num_steps = ready["version"], ready["num_steps"]
-        self.losses = self._ask(num_steps, 1, START_LIMIT_S)["losses"]
+        self.held_bytes = ready["held_bytes"]
+        self.losses = self._ask(self.count, 1, START_LIMIT_S)["losses"]
         time_s = time.perf_counter() - began
         self._stop()
         return time_s
 
     @property
     def peak_bytes(self) -> int:
-        """The most memory that the process has held (Linux)."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        (line,) = (s for s in status.splitlines() if s.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
+        """The most memory that the process has held."""
+        return memory_bytes("VmHWM", self.process.pid)
 
     def find_count(self) -> None:
         """Choose how many steps make a call that lasts long enough to be timed well."""
         self._continue()
-        times_s = self._ask(STEPS_TO_AGREE, 2)["times_s"]
-        wanted = round(CALL_S / times_s[-1] * STEPS_TO_AGREE)
-        self.count = min(max(10, wanted), self.num_steps)
+        time_s = self._ask(self.num_agreeing, 1)["times_s"][0] / self.num_agreeing
+        self.count = min(max(1, round(CALL_S / time_s)), self.num_steps)
         self._ask(self.count, 1)  # some compile for a number of steps
         self._stop()
 
@@ -100,12 +103,19 @@ class Player:
         times_s = self._ask(self.count, 1 + TIMED_CALLS)["times_s"]
         self._stop()
         self.times_s.append(median(times_s[1:]) / self.count)
+        self.added_bytes = self.peak_bytes - self.held_bytes
 
     def leave(self) -> None:
         """End the process."""
         if self.process is not None:
-            self.process.kill()  # which ends stopped ones, too
-            self.process.communicate()
+            self._continue()
+            self.process.stdin.close()  # which ends it, after it has tidied up
+            try:
+                self.process.wait(END_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            self.process.stdout.close()
             self.process = None
             self.log.close()
 

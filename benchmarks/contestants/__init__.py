@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from machine import NUM_CORES, environment
+from machine import COMMON, NUM_CORES, environment
+from networks import Perceptron
 from workloads import Workload
 
 THREADS = sorted({1, NUM_CORES})
@@ -21,13 +22,20 @@ THREADS = sorted({1, NUM_CORES})
 
 @dataclass(frozen=True)
 class Setting:
-    """One choice of flags: arguments of ``make``, variables of the environment."""
+    """One choice of flags: arguments of ``make``, variables of the environment.
+
+    ``is_common`` says whether it runs under what all have in common, too.
+    """
 
     options: dict[str, Any] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
+    is_common: bool = True
 
     def environment(self) -> dict[str, str]:
-        return environment(**self.variables)
+        found = environment(**self.variables)
+        if self.is_common:
+            return found
+        return {name: value for name, value in found.items() if name not in COMMON}
 
     def __str__(self) -> str:
         pairs = {**self.variables, **self.options}
@@ -65,7 +73,8 @@ class Contestant:
 def _sklearn_cannot(workload: Workload) -> str:
     if workload.loss == "hinge":
         return "it has no multiclass hinge loss trained by minibatches"
-    if not workload.has_bias:
+    network = workload.network
+    if not (isinstance(network, Perceptron) and network.has_bias):
         return "its networks have biases"
     return ""
 
@@ -76,6 +85,10 @@ def _blas(threads: int) -> dict[str, str]:
 
 _COMPILED = Setting({"compiled": True})
 _EAGER = [Setting({"compiled": False}, _blas(n)) for n in THREADS]
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+
+# ------------------------------------------------------------------ dense networks
+
 _NUMPY = [
     Setting({"transposed": transposed}, _blas(n))
     for n in THREADS
@@ -93,12 +106,10 @@ _JAX_SCAN = [
     for n in THREADS
     for unroll in (1, 4)
 ]
-_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
-_TENSORFLOW = [Setting({"xla": False, "threads": n}, _QUIET) for n in THREADS]
-_TENSORFLOW_XLA = [Setting({"xla": True, "threads": n}, _QUIET) for n in THREADS]
+_TENSORFLOW = [Setting({"threads": n}, _QUIET) for n in THREADS]
+_TENSORFLOW_XLA = [Setting({"xla": "loop", "threads": n}, _QUIET) for n in THREADS]
 
-# NumPy first: its losses are what the others' are compared with.
-CONTESTANTS = [
+_DENSE = [
     Contestant("numpy", "with_numpy", "numpy", _NUMPY),
     Contestant("chainrule compiled", "with_chainrule", "chainrule", [_COMPILED]),
     Contestant("chainrule eager", "with_chainrule", "chainrule", _EAGER, False),
@@ -124,3 +135,59 @@ CONTESTANTS = [
         is_required=False,
     ),
 ]
+
+# ---------------------------------------------------------- convolutional networks
+# Steps are long and touch much memory: one thread and small pages are never better.
+
+_ALL = {"threads": NUM_CORES}
+_LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
+_TORCH_DEFAULT = [Setting(_ALL | {"fused": False}, is_common=False)]
+_TORCH_CONV = [
+    Setting(_ALL | {"channels_last": channels_last}, _LARGE_PAGES)
+    for channels_last in (True, False)
+]
+_TORCH_CONV_COMPILED = [
+    Setting(setting.options | {"channels_last": True}, _LARGE_PAGES)
+    for setting in _TORCH_COMPILED
+    if setting.options["threads"] == NUM_CORES
+]
+_JAX_CONV, _JAX_CONV_SCAN = (
+    [Setting({"scan": scan}, {"NPROC": str(NUM_CORES)} | _LARGE_PAGES)]
+    for scan in (False, True)
+)
+_TENSORFLOW_CONV = [
+    Setting(_ALL | {"inter_op": inter_op}, _QUIET | _LARGE_PAGES)
+    for inter_op in THREADS
+]
+_TENSORFLOW_CONV_XLA = [Setting(_ALL | {"xla": "step"}, _QUIET | _LARGE_PAGES)]
+
+_CONVOLUTIONAL = [
+    Contestant("chainrule compiled", "with_chainrule", "chainrule", [_COMPILED]),
+    Contestant("chainrule eager", "with_chainrule", "chainrule", _EAGER[-1:], False),
+    Contestant("pytorch default", "with_torch", "torch", _TORCH_DEFAULT, False),
+    Contestant("pytorch eager", "with_torch", "torch", _TORCH_CONV),
+    Contestant("pytorch compiled", "with_torch", "torch", _TORCH_CONV_COMPILED),
+    Contestant("jax jit", "with_jax", "jax", _JAX_CONV),
+    Contestant("jax scan", "with_jax", "jax", _JAX_CONV_SCAN),
+    Contestant("tensorflow", "with_tensorflow", "tensorflow", _TENSORFLOW_CONV),
+    Contestant("tensorflow xla", "with_tensorflow", "tensorflow", _TENSORFLOW_CONV_XLA),
+]
+
+NAMES = list(dict.fromkeys(c.name for c in [*_DENSE, *_CONVOLUTIONAL]))
+
+
+def contestants(workload: Workload) -> list[Contestant]:
+    """Who takes part in a workload."""
+    return _DENSE if isinstance(workload.network, Perceptron) else _CONVOLUTIONAL
+
+
+def reference(workload: Workload) -> Contestant:
+    """Whose losses the others' are compared with.
+
+    Where rounding soon decides much, it is a computation that rounds less.
+    """
+    if isinstance(workload.network, Perceptron):
+        return _DENSE[0]
+    setting = Setting(_ALL | {"dtype": "float64"})
+    return Contestant("PyTorch in float64", "with_torch", "torch", [setting])

@@ -5,7 +5,22 @@ from __future__ import annotations
 from importlib.metadata import version
 
 import numpy as np
-from workloads import MOMENTUM, Problem, Workload
+from networks import (
+    BATCH_NORM_EPSILON,
+    RUNNING_SHARE,
+    Activation,
+    BatchNorm,
+    Convolution,
+    Dense,
+    Flatten,
+    GlobalAverage,
+    Layer,
+    MaxPool,
+    Residual,
+    TransposedConvolution,
+)
+from problems import Problem
+from workloads import MOMENTUM, Workload
 
 import chainrule as cr
 from chainrule import nn, optim
@@ -38,13 +53,7 @@ def make(problem: Problem, compiled: bool):
 
 def model_step(problem: Problem):
     workload = problem.workload
-    if workload.activation:
-        hidden = workload.sizes[1:-1]
-        model = nn.mlp(
-            workload.sizes[0], hidden, workload.sizes[-1], workload.activation
-        )
-    else:
-        model = nn.linear(*workload.sizes)
+    model = nn.Sequential(*map(layer_of, workload.network.layers))
     for parameter, w in zip(model.parameters(), problem.weights, strict=True):
         parameter.data = w
     optimizer = optimizer_of(workload, model.named_parameters())
@@ -66,6 +75,46 @@ def model_step(problem: Problem):
     return step
 
 
+def layer_of(layer: Layer) -> nn.Module:
+    """The layer of chainrule's that a description means."""
+    match layer:
+        case Dense():
+            return nn.Dense(layer.in_features, layer.out_features, bias=layer.has_bias)
+        case Convolution():
+            return nn.Conv(
+                layer.in_channels,
+                layer.out_channels,
+                layer.size,
+                stride=layer.stride,
+                padding=layer.padding,
+                bias=layer.has_bias,
+            )
+        case TransposedConvolution():
+            return nn.ConvTranspose(
+                layer.in_channels,
+                layer.out_channels,
+                layer.size,
+                stride=layer.stride,
+                padding=layer.padding,
+            )
+        case BatchNorm(channels):
+            return nn.BatchNorm(
+                channels, momentum=RUNNING_SHARE, eps=BATCH_NORM_EPSILON
+            )
+        case Activation(name):
+            return nn.activation(name)
+        case MaxPool(size, stride):
+            return nn.MaxPool(size, stride=stride)
+        case GlobalAverage():
+            return nn.GlobalAveragePool()
+        case Flatten():
+            return nn.Flatten()
+        case Residual(body, shortcut):
+            around = nn.Sequential(*map(layer_of, shortcut)) if shortcut else None
+            return nn.Residual(nn.Sequential(*map(layer_of, body)), around)
+    raise TypeError(layer)
+
+
 def lecture_step(problem: Problem):
     w1, w2 = (cr.Parameter(w) for w in problem.weights)
     optimizer = optimizer_of(problem.workload, [("w1", w1), ("w2", w2)])
@@ -84,5 +133,9 @@ def lecture_step(problem: Problem):
 def optimizer_of(workload: Workload, named_parameters) -> optim.Optimizer:
     settings = {"momentum": MOMENTUM} if workload.optimizer == "momentum" else {}
     return optim.optimizer(
-        workload.optimizer, named_parameters, lr=workload.lr, **settings
+        workload.optimizer,
+        named_parameters,
+        lr=workload.lr,
+        weight_decay=workload.weight_decay,
+        **settings,
     )

@@ -10,7 +10,8 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from workloads import BETA1, BETA2, EPSILON, MOMENTUM, Problem
+from problems import Problem
+from workloads import BETA1, BETA2, EPSILON, MOMENTUM
 
 VERSION = f"NumPy {np.__version__}"
 
@@ -29,6 +30,7 @@ class Steps:
 
     def __init__(self, problem: Problem, transposed: bool) -> None:
         self.workload = problem.workload
+        self.network = problem.workload.network
         self.transposed = transposed
         self.calls = []
         self.order = problem.order
@@ -43,8 +45,8 @@ class Steps:
         if self.workload.is_full_batch:
             self.x, self.t = self.inputs, self.targets
         else:
-            self.x = self._buffer(self.workload.sizes[0])
-            self.t = self._buffer(self.workload.sizes[-1])
+            self.x = self._buffer(self.network.sizes[0])
+            self.t = self._buffer(self.network.sizes[-1])
         self._write_step()
 
     def _split(self, arrays):
@@ -55,7 +57,7 @@ class Steps:
             part.reshape(a.shape)
             for part, a in zip(np.split(whole, ends[:-1]), arrays, strict=True)
         ]
-        stride = 2 if self.workload.has_bias else 1
+        stride = 2 if self.network.has_bias else 1
         return whole, parts[::stride], parts[1::stride] if stride == 2 else []
 
     def _buffer(self, num_columns: int, dtype=np.float32) -> np.ndarray:
@@ -97,7 +99,7 @@ class Steps:
             if self.biases:
                 self._do(np.add, y, self.biases[number], y)
             if number < len(self.weights) - 1:
-                if self.workload.activation == "relu":
+                if self.network.activation == "relu":
                     self._do(np.maximum, y, np.float32(0), y)
                 else:
                     self._do(np.negative, y, y)
@@ -121,7 +123,7 @@ class Steps:
                 return
             dx = self._buffer(x.shape[1])
             self._do(np.dot, dy, w if self.transposed else w.T, dx)
-            if self.workload.activation == "relu":
+            if self.network.activation == "relu":
                 is_positive = self._buffer(x.shape[1], bool)
                 self._do(np.greater, x, np.float32(0), is_positive)
                 self._do(np.multiply, dx, is_positive, dx)

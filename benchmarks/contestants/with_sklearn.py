@@ -6,8 +6,9 @@ import warnings
 
 import numpy as np
 import sklearn
+from problems import Problem
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from workloads import BETA1, BETA2, EPSILON, MOMENTUM, Problem, Workload
+from workloads import BETA1, BETA2, EPSILON, MOMENTUM, Workload
 
 VERSION = f"scikit-learn {sklearn.__version__}"
 
@@ -32,7 +33,7 @@ def make(problem: Problem):
     optimizer.t = 0
     inputs, targets, order = problem.inputs, problem.targets, problem.order
     # Its squared error is half the mean over the outputs, not their sum.
-    factor = 1 if workload.loss == "softmax" else 2 * workload.sizes[-1]
+    factor = 1 if workload.loss == "softmax" else 2 * workload.network.sizes[-1]
     epsilon = EPSILON if workload.loss == "softmax" else EPSILON / 2
 
     def run(start: int, count: int):
@@ -51,8 +52,8 @@ def perceptron(workload: Workload):
     warnings.filterwarnings("ignore", category=RuntimeWarning)
     kind = MLPClassifier if workload.loss == "softmax" else MLPRegressor
     return kind(
-        hidden_layer_sizes=workload.sizes[1:-1],
-        activation={"sigmoid": "logistic"}.get(workload.activation, "relu"),
+        hidden_layer_sizes=workload.network.sizes[1:-1],
+        activation={"sigmoid": "logistic"}.get(workload.network.activation, "relu"),
         solver="adam" if workload.optimizer == "adam" else "sgd",
         # It halves the penalty and divides it by the number of examples.
         alpha=2 * workload.l2 * workload.batch,

@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import tensorflow as tf
-from workloads import BETA1, BETA2, EPSILON, MOMENTUM, Problem, Workload
+from networks import (
+    BATCH_NORM_EPSILON,
+    RUNNING_SHARE,
+    Activation,
+    BatchNorm,
+    Convolution,
+    Dense,
+    Flatten,
+    GlobalAverage,
+    Layer,
+    MaxPool,
+    Residual,
+    TransposedConvolution,
+)
+from problems import Problem
+from workloads import BETA1, BETA2, EPSILON, MOMENTUM, Workload
 
 VERSION = f"TensorFlow {tf.__version__}"
 
 
-def make(problem: Problem, xla: bool, threads: int):
-    """A function (start, count) that runs steps and returns how to read the losses."""
+def make(problem: Problem, threads: int, xla: str = "", inter_op: int = 1):
+    """A function (start, count) that runs steps and returns how to read the losses.
+
+    ``xla`` compiles each "step", or the whole "loop" over them.
+    """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(inter_op)
     workload = problem.workload
     inputs, targets = tf.constant(problem.inputs), tf.constant(problem.targets)
     order = tf.constant(problem.order.astype(np.int32))
     position = tf.Variable(0)
     weights = [tf.Variable(w) for w in problem.weights]
+    statistics = [
+        tf.Variable(values)
+        for channels in workload.network.normalised_channels
+        for values in (tf.zeros(channels), tf.ones(channels))
+    ]
     update = updater(workload, weights)
 
+    @tf.function(jit_compile=xla == "step")
     def step():
         rows = tf.gather(order, position)
         position.assign_add(1)
@@ -28,12 +54,12 @@ def make(problem: Problem, xla: bool, threads: int):
         else:
             x, t = tf.gather(inputs, rows), tf.gather(targets, rows)
         with tf.GradientTape() as tape:
-            loss = loss_of(workload, weights, x, t)
+            loss = loss_of(workload, weights, statistics, x, t)
         update(tape.gradient(loss, weights))
         return loss
 
     # A call of a graph costs more than a small step, so that a loop is always faster.
-    @tf.function(jit_compile=xla)
+    @tf.function(jit_compile=xla == "loop")
     def many_steps(count):
         losses = tf.TensorArray(tf.float32, count)
         for i in tf.range(count):
@@ -49,16 +75,8 @@ def make(problem: Problem, xla: bool, threads: int):
     return run
 
 
-def loss_of(workload: Workload, weights, x, t):
-    stride = 2 if workload.has_bias else 1
-    matrices = weights[::stride]
-    activation = tf.nn.relu if workload.activation == "relu" else tf.sigmoid
-    for number, w in enumerate(matrices):
-        x = tf.matmul(x, w)
-        if stride == 2:
-            x = tf.nn.bias_add(x, weights[2 * number + 1])
-        if number < len(matrices) - 1:
-            x = activation(x)
+def loss_of(workload: Workload, weights, statistics, x, t):
+    x = _run(workload.network.layers, x, iter(weights), iter(statistics))
     if workload.loss == "softmax":
         loss = tf.reduce_mean(
             tf.nn.sparse_softmax_cross_entropy_with_logits(labels=t, logits=x)
@@ -72,35 +90,129 @@ def loss_of(workload: Workload, weights, x, t):
         if workload.reduction == "mean":
             loss = loss / len(x)
     if workload.l2:
+        matrices = [w for w in weights if len(w.shape) > 1]
         loss += workload.l2 * sum(tf.reduce_sum(tf.square(w)) for w in matrices)
     return loss
 
 
+@tf.autograph.experimental.do_not_convert
+def _run(
+    layers: Sequence[Layer],
+    x,
+    weights: Iterator[tf.Variable],
+    statistics: Iterator[tf.Variable],
+):
+    for layer in layers:
+        match layer:
+            case Dense():
+                x = tf.matmul(x, next(weights))
+                if layer.has_bias:
+                    x = tf.nn.bias_add(x, next(weights))
+            case Convolution():
+                x, padding = _padded(x, layer)
+                x = tf.nn.conv2d(x, next(weights), layer.stride, padding)
+                if layer.has_bias:
+                    x = tf.nn.bias_add(x, next(weights))
+            case TransposedConvolution():
+                shape = x.shape[0], *layer.out_shape(tuple(x.shape[1:]))
+                assert _is_same(shape, layer)
+                w, b = next(weights), next(weights)
+                x = tf.nn.conv2d_transpose(x, w, shape, layer.stride, "SAME")
+                x = tf.nn.bias_add(x, b)
+            case BatchNorm():
+                x = _normalised(x, *(next(weights) for _ in "12"), statistics)
+            case Activation("relu"):
+                x = tf.nn.relu(x)
+            case Activation():
+                x = tf.sigmoid(x)
+            case MaxPool():
+                x = tf.nn.max_pool2d(x, layer.size, layer.stride, "VALID")
+            case GlobalAverage():
+                x = tf.reduce_mean(x, (1, 2))
+            case Flatten():
+                x = tf.reshape(x, (x.shape[0], -1))
+            case Residual():
+                y = _run(layer.body, x, weights, statistics)
+                x = y + _run(layer.shortcut, x, weights, statistics)
+    return x
+
+
+def _padded(x, layer: Convolution):
+    """x and how to pad it: explicit numbers take TensorFlow a slower way back."""
+    if _is_same(x.shape, layer):
+        return x, "SAME"
+    around = (layer.padding, layer.padding)
+    return tf.pad(x, [(0, 0), around, around, (0, 0)]) if layer.padding else x, "VALID"
+
+
+def _is_same(shape: Sequence[int], layer: Convolution | TransposedConvolution) -> bool:
+    """Whether what "SAME" adds around pictures is the layer's padding on all sides."""
+    covered = (-(-shape[1] // layer.stride) - 1) * layer.stride + layer.size
+    return max(covered - shape[1], 0) == 2 * layer.padding
+
+
+def _normalised(x, scale, shift, statistics: Iterator[tf.Variable]):
+    # What tf.nn.batch_normalization does in several passes is one op here.
+    x, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x,
+        scale=scale,
+        offset=shift,
+        mean=(),
+        variance=(),
+        epsilon=BATCH_NORM_EPSILON,
+        is_training=True,
+    )
+    for seen in (mean, variance):
+        running = next(statistics)
+        running.assign_sub(RUNNING_SHARE * (running - seen))
+    return x
+
+
 def updater(workload: Workload, weights):
     """The update by TensorFlow's own training ops, one for each weight."""
+    make_update = _adam if workload.optimizer == "adam" else _descent
+    update = make_update(workload, weights)
+    if not workload.weight_decay:
+        return update
+
+    def decayed(gradients):
+        update(
+            [
+                dw + workload.weight_decay * w if len(w.shape) > 1 else dw
+                for w, dw in zip(weights, gradients, strict=True)
+            ]
+        )
+
+    return decayed
+
+
+def _descent(workload: Workload, weights):
+    velocities = [tf.Variable(tf.zeros_like(w)) for w in weights]
+
+    def update(gradients):
+        for w, dw, velocity in zip(weights, gradients, velocities, strict=True):
+            if workload.optimizer == "momentum":
+                tf.raw_ops.ResourceApplyMomentum(
+                    var=w.handle,
+                    accum=velocity.handle,
+                    lr=workload.lr,
+                    grad=dw,
+                    momentum=MOMENTUM,
+                )
+            else:
+                tf.raw_ops.ResourceApplyGradientDescent(
+                    var=w.handle, alpha=workload.lr, delta=dw
+                )
+
+    return update
+
+
+def _adam(workload: Workload, weights):
     first = [tf.Variable(tf.zeros_like(w)) for w in weights]
-    if workload.optimizer != "adam":
-
-        def descend(gradients):
-            for w, dw, velocity in zip(weights, gradients, first, strict=True):
-                if workload.optimizer == "momentum":
-                    tf.raw_ops.ResourceApplyMomentum(
-                        var=w.handle,
-                        accum=velocity.handle,
-                        lr=workload.lr,
-                        grad=dw,
-                        momentum=MOMENTUM,
-                    )
-                else:
-                    tf.raw_ops.ResourceApplyGradientDescent(
-                        var=w.handle, alpha=workload.lr, delta=dw
-                    )
-
-        return descend
     second = [tf.Variable(tf.zeros_like(w)) for w in weights]
     powers = tf.Variable(1.0), tf.Variable(1.0)
 
-    def adam(gradients):
+    def update(gradients):
         power1 = powers[0].assign(powers[0] * BETA1)
         power2 = powers[1].assign(powers[1] * BETA2)
         for w, dw, m, v in zip(weights, gradients, first, second, strict=True):
@@ -118,4 +230,4 @@ def updater(workload: Workload, weights):
                 grad=dw,
             )
 
-    return adam
+    return update

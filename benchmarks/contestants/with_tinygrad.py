@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib.metadata import version
 
 import numpy as np
+from problems import Problem
 from tinygrad import Tensor, TinyJit
 from tinygrad.helpers import Context
 from tinygrad.nn.optim import SGD, Adam
-from workloads import BETA1, BETA2, EPSILON, MOMENTUM, Problem, Workload
+from workloads import BETA1, BETA2, EPSILON, MOMENTUM, Workload
 
 VERSION = f"tinygrad {version('tinygrad')}"
 
@@ -57,14 +58,14 @@ def make(problem: Problem):
 
 
 def loss_of(workload: Workload, weights: list[Tensor], x: Tensor, t: Tensor) -> Tensor:
-    stride = 2 if workload.has_bias else 1
+    stride = 2 if workload.network.has_bias else 1
     matrices = weights[::stride]
     for number, w in enumerate(matrices):
         x = x @ w
         if stride == 2:
             x = x + weights[2 * number + 1]
         if number < len(matrices) - 1:
-            x = x.relu() if workload.activation == "relu" else x.sigmoid()
+            x = x.relu() if workload.network.activation == "relu" else x.sigmoid()
     n = x.shape[0]
     if workload.loss == "softmax":
         loss = x.sparse_categorical_crossentropy(t)

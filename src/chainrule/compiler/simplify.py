@@ -25,6 +25,7 @@ from chainrule.compiler.ir import (
     Scan,
     Scatter,
     Spread,
+    identity,
     reachable,
 )
 from chainrule.core import scalar
@@ -37,6 +38,7 @@ def simplify(given: Definitions) -> Definitions:
     """The same function with fewer values."""
     renamed: dict[Node, Node] = {}
     known: dict[Hashable, Node] = {}
+    rectified: dict[tuple[Access, ...], Node] = {}
     roots = [*given.outputs, *(node for _, node in given.assignments)]
     for node in reachable(roots):
         current = with_operands(node, renamed)
@@ -50,20 +52,29 @@ def simplify(given: Definitions) -> Definitions:
                 if source.shape == current.shape and source.dtype == current.dtype:
                     renamed[node] = source
                     continue
+            if _is_of_zero(current.expression, "greater"):
+                # max(x, 0) > 0 says the same as x > 0, and has to be stored anyway.
+                same = rectified.get(current.accesses)
+                if same is not None and same.shape == current.shape:
+                    own = Access(same, identity(len(same.shape)))
+                    current = replace(current, accesses=(own,))
         key = _key(current)
-        renamed[node] = known.setdefault(key, current) if key else current
-    result = Definitions()
-    result.outputs = [renamed[n] for n in given.outputs]
-    result.assignments = [
+        kept: Node = known.setdefault(key, current) if key else current
+        renamed[node] = kept
+        if isinstance(kept, Map) and _is_of_zero(kept.expression, "maximum"):
+            rectified.setdefault(kept.accesses, kept)
+    made = Definitions()
+    made.outputs = [renamed[n] for n in given.outputs]
+    made.assignments = [
         (variable, renamed[node])
         for variable, node in given.assignments
         if renamed[node] is not variable
     ]
-    roots = [*result.outputs, *(node for _, node in result.assignments)]
+    roots = [*made.outputs, *(node for _, node in made.assignments)]
     inputs = [n for n in given.nodes if isinstance(n, Leaf) and n.kind == "input"]
     used = list(reachable(roots))
-    result.nodes = [*(n for n in inputs if n not in set(used)), *used]
-    return result
+    made.nodes = [*(n for n in inputs if n not in set(used)), *used]
+    return made
 
 
 def with_operands(node: Node, renamed: dict[Node, Node]) -> Node:
@@ -100,6 +111,17 @@ def _place(place: Place, renamed: dict[Node, Node]) -> Place:
     if isinstance(place, Dynamic):
         return Dynamic(_access(place.access, renamed), place.size)
     return place
+
+
+def _is_of_zero(expression: Expr | None, kind: str) -> bool:
+    """Whether an expression is ``kind`` of its one operand and 0."""
+    return (
+        expression is not None
+        and expression.kind == kind
+        and expression.args[0].kind == "symbol"
+        and expression.args[1].kind == "constant"
+        and expression.args[1].value == 0
+    )
 
 
 def _of_expression(node: Map, expression: Expr) -> Map:

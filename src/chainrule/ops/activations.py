@@ -68,7 +68,7 @@ class ReLU(FloatOp):
         return scalar.maximum(x, 0)
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
-        return (where(y > 0, dy, 0.0),)  # y says the same as x, and is needed anyway
+        return (where(x > 0, dy, 0.0),)
 
 
 @register

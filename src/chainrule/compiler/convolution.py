@@ -209,19 +209,27 @@ def _pixel_tile(rows: int, columns: int, most: int) -> _Plan:
 
 
 def emit_convolution(
-    module: Module, kernel: Kernel, target: Target, slots: Slots, stored: set[Node]
+    module: Module,
+    kernel: Kernel,
+    target: Target,
+    slots: Slots,
+    stored: set[Node],
+    images: int = 0,
 ) -> Chunks:
-    """A convolution by outputs or by data, and what is made of its results."""
+    """A convolution by outputs or by data, and what is made of its results.
+
+    With ``images``, a chunk has so many of them.
+    """
     w = _Writer(module, kernel, target, slots, stored)
     node = w.node
     assert isinstance(node, Convolution)
-    return _Convolution(w, node).emit()
+    return _Convolution(w, node, images).emit()
 
 
 class _Convolution:
     """The tiles of one chunk: some images, or some rows of one."""
 
-    def __init__(self, w: _Writer, node: Convolution) -> None:
+    def __init__(self, w: _Writer, node: Convolution, images: int) -> None:
         self.w, self.f, self.e = w, w.f, w.e
         self.node = node
         g = self.g = node.geometry
@@ -237,8 +245,8 @@ class _Convolution:
         )  # fmt: skip
         most = max(p.rows.size for p in self.phases)
         self.rows_each = most
-        self.images_each = max(1, int(_CHUNK_FLOP // max(per_image, 1)))
-        if per_image > 2 * _CHUNK_FLOP:
+        self.images_each = images or max(1, int(_CHUNK_FLOP // max(per_image, 1)))
+        if not images and per_image > 2 * _CHUNK_FLOP:
             blocks = min(most, int(per_image // _CHUNK_FLOP))
             self.rows_each = -(-most // blocks)
         self.most_rows = most

@@ -141,6 +141,16 @@ class Emitter:
         self._sums: dict[Value, tuple[tuple[tuple[Value, int], ...], Size]] = {}
         """What positions were made of: multiples of others, and a number."""
         self.own = {*kernel.cores, *kernel.roots}
+        self.images = 0
+        """If not 0, how many of the first axis a chunk has."""
+
+    def share_of(self, each: int, *sizes: Size) -> int:
+        """How many rows a chunk has, each of its images having rows of these sizes."""
+        if not self.images:
+            return each
+        count = product(sizes)
+        assert isinstance(count, int)
+        return self.images * count
 
     def _choose_lanes(self) -> int:
         nodes = [*self.kernel.cores, *self.kernel.roots]
@@ -506,8 +516,12 @@ def emit_loops(
     target: Target,
     slots: Slots,
     stored: set[Node],
+    images: int = 0,
 ) -> Chunks:
-    """Add the kernel's function to the module; how many chunks it has."""
+    """Add the kernel's function to the module; how many chunks it has.
+
+    With ``images``, a chunk goes over so many of the first axis.
+    """
     emitter = Emitter(module, f"cr_{kernel.name}", target, slots, kernel, stored)
     writer = {
         "map": _emit_map,
@@ -517,6 +531,7 @@ def emit_loops(
         "scan": _emit_scan,
         "scatter": _emit_scatter,
     }[kernel.kind]
+    emitter.images = images
     chunks = writer(emitter)
     emitter.f.ret()
     module.add_kernel(emitter.f)
@@ -534,8 +549,9 @@ def _emit_map(e: Emitter) -> Chunks:
         return Chunks()
     if len(shape) == 1 or _is_flat(e, e.kernel.roots, len(shape), 0):
         total = product(shape)
-        begin = f.binary("mul", chunk, _i64(_FLAT_CHUNK))
-        end = e.least(f.binary("add", begin, _i64(_FLAT_CHUNK)), e.size(total))
+        each = e.share_of(_FLAT_CHUNK, *shape[1:])
+        begin = f.binary("mul", chunk, _i64(each))
+        end = e.least(f.binary("add", begin, _i64(each)), e.size(total))
         leading = [ZERO] * (len(shape) - 1)
         for root in e.kernel.roots:
             for access in root.operands:
@@ -545,9 +561,10 @@ def _emit_map(e: Emitter) -> Chunks:
             e.store_all(e.kernel.roots, lambda r: [*leading, position])
 
         e.along(begin, end, body)
-        return Chunks(((total, _FLAT_CHUNK),))
+        return Chunks(((total, each),))
     rows, inner = product(shape[:-1]), shape[-1]
     each = max(1, _FLAT_CHUNK // max(inner if isinstance(inner, int) else 256, 1))
+    each = e.share_of(each, *shape[1:-1])
     first = f.binary("mul", chunk, _i64(each))
     last = e.least(f.binary("add", first, _i64(each)), e.size(rows))
     with f.loop(first, last) as loop, e.scope():
@@ -697,6 +714,7 @@ def _emit_rows(e: Emitter) -> Chunks:
         walk, padding = list(inner), []
     work = product(walk)
     each = max(1, _ROW_CHUNK // max(work if isinstance(work, int) else 256, 16))
+    each = e.share_of(each, *kernel.shape[1:])
     first = f.binary("mul", f.parameters[1], _i64(each))
     last = e.least(f.binary("add", first, _i64(each)), e.size(rows))
     is_short = len(walk) == 1 and isinstance(walk[0], int) and 0 < walk[0] <= e.lanes
@@ -878,8 +896,32 @@ def _emit_columns(e: Emitter) -> Chunks:
     blocks = f.binary(
         "udiv", f.binary("add", e.size(width), _i64(columns - 1)), _i64(columns)
     )
-    row = f.binary("udiv", f.parameters[1], blocks)
-    block = f.binary("urem", f.parameters[1], blocks)
+    if not e.images:
+        row = f.binary("udiv", f.parameters[1], blocks)
+        block = f.binary("urem", f.parameters[1], blocks)
+        _column_block(e, stages, outer_shape, width, count, row, block)
+        return Chunks(((width, columns), (product(outer_shape), 1)))
+    rows = product(outer_shape)
+    each = e.share_of(1, *outer_shape[1:])
+    first = f.binary("mul", f.parameters[1], _i64(each))
+    last = e.least(f.binary("add", first, _i64(each)), e.size(rows))
+    with f.loop(first, last) as walk, f.loop(0, blocks) as part, e.scope():
+        _column_block(e, stages, outer_shape, width, count, walk.index, part.index)
+    return Chunks(((rows, each),))
+
+
+def _column_block(
+    e: Emitter,
+    stages: list[list[Reduce]],
+    outer_shape: Sequence[Size],
+    width: Size,
+    count: int,
+    row: Value,
+    block: Value,
+) -> None:
+    """So many vectors of columns, from top to bottom."""
+    f, kernel = e.f, e.kernel
+    columns = count * e.lanes
     begin = f.binary("mul", block, _i64(columns))
     outer = e.decode(row, outer_shape)
     is_whole = isinstance(width, int) and width % columns == 0
@@ -913,7 +955,6 @@ def _emit_columns(e: Emitter) -> Chunks:
         else:
             with e.masked(mask):
                 e.store_all(kernel.roots, lambda r, where=where: where)  # type: ignore
-    return Chunks(((width, columns), (product(outer_shape), 1)))
 
 
 def _summed(

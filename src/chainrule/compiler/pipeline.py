@@ -163,7 +163,7 @@ def _build(graph: CapturedGraph, target: Target, n: int | None) -> Build:
     simple = timed("simplify", lambda: simplify(lowered))
     arranged = timed("arrange", lambda: arrange_windows(arrange(arrange_sums(simple))))
     fused = timed("fuse", lambda: fuse(arranged))
-    module, layout = timed("kernels", lambda: assemble(fused, target))
+    module, layout = timed("kernels", lambda: assemble(fused, target, graph.batch))
     text = timed("text", module.text)
     code, is_cached = timed("llvm", lambda: native.cached_code(text, target))
     library = timed("load", lambda: native.Library(code, target))

@@ -19,12 +19,18 @@ def _i64(value: int) -> Value:
 
 
 def emit_spread(
-    module: Module, kernel: Kernel, target: Target, slots: Slots, stored: set[Node]
+    module: Module,
+    kernel: Kernel,
+    target: Target,
+    slots: Slots,
+    stored: set[Node],
+    images: int = 0,
 ) -> Chunks:
     """Windows one after another, image by image; a vector spans channels.
 
     Where the windows cut the image into pieces, every element is written once, with
-    what is made of it. Else an image is first set to zero, and then added to.
+    what is made of it. Else an image is first set to zero, and then added to. With
+    ``images``, a chunk has so many of them.
     """
     (node,) = kernel.cores
     assert isinstance(node, Spread)
@@ -33,28 +39,25 @@ def emit_spread(
     e.lanes = target.lanes(llvm_type(node.dtype))
     writer = _Spread(f, e, node)
     g = node.geometry
-    channels = g.channels
-    image = f.parameters[1]
-    rows = [(image, _i64(0), _i64(g.places[0]))]
-    chunks: tuple[tuple[object, int], ...] = ((g.batch, 1),)
-    if node.is_partition:
+    rows = each = g.places[0]
+    if node.is_partition and not images:
         # Rows of windows share nothing: several chunks an image where it is large.
-        each = max(1, (1 << 14) // max(g.places[1] * channels, 1))
-        each = min(each, g.places[0])
-        blocks = -(-g.places[0] // each)
-        image = f.binary("udiv", f.parameters[1], _i64(blocks))
-        first = f.binary("mul", f.binary("urem", f.parameters[1], _i64(blocks)),
-                         _i64(each))  # fmt: skip
-        last = e.least(f.binary("add", first, _i64(each)), _i64(g.places[0]))
-        rows = [(image, first, last)]
-        chunks = ((g.batch, 1), (g.places[0], each))
-    else:
-        writer.clear(image)
-    for number, first, last in rows:
-        writer.windows(number, first, last)
+        each = min(rows, max(1, (1 << 14) // max(g.places[1] * g.channels, 1)))
+    blocks = -(-rows // each)
+    images = images or 1
+    block = f.binary("urem", f.parameters[1], _i64(blocks))
+    begin = f.binary("mul", block, _i64(each))
+    end = e.least(f.binary("add", begin, _i64(each)), _i64(rows))
+    first = f.binary("udiv", f.parameters[1], _i64(blocks))
+    first = f.binary("mul", first, _i64(images))
+    last = e.least(f.binary("add", first, _i64(images)), e.size(g.batch))
+    with f.loop(first, last) as image:
+        if not node.is_partition:
+            writer.clear(image.index)
+        writer.windows(image.index, begin, end)
     f.ret()
     module.add_kernel(f)
-    return Chunks(chunks)  # type: ignore[arg-type]
+    return Chunks(((g.batch, images), (rows, each)))
 
 
 class _Spread:

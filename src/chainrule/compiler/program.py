@@ -1,7 +1,7 @@
 """Kernels joined into one native function, and the memory that it runs in.
 
-A *phase* is a set of kernels that do not need one another: their chunks are one job for
-the threads. The context that native code receives is an array of 8-byte slots:
+The chunks of a phase (see ``schedule``) are one job for the threads. The context that
+native code receives is an array of 8-byte slots:
 
     0  the batch size n        2  cr_parallel        4, 5  stacked values
     1  the thread pool         3  the fault flag     8 ... buffers, then counts
@@ -10,7 +10,6 @@ the threads. The context that native code receives is an array of 8-byte slots:
 from __future__ import annotations
 
 import ctypes
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,6 @@ from chainrule.compiler.fusion import Fused, Kernel
 from chainrule.compiler.host import Target
 from chainrule.compiler.ir import (
     Alias,
-    Convolution,
     Leaf,
     Node,
     Opaque,
@@ -46,6 +44,13 @@ from chainrule.compiler.loops import (
 from chainrule.compiler.native import Library, attributes
 from chainrule.compiler.pooling import emit_spread
 from chainrule.compiler.products import emit_product
+from chainrule.compiler.schedule import (
+    Chain,
+    estimated_ns,
+    images_each,
+    kernels_of,
+    phases_of,
+)
 from chainrule.compiler.threads import emit_flush_denormals, emit_restore, pool
 
 __all__ = ["Layout", "Machine", "assemble"]
@@ -71,7 +76,7 @@ class Layout:
 
     buffers: dict[Node, int]
     """The slot of each value that has memory."""
-    phases: list[list[Kernel]]
+    phases: list[list[Chain]]
     chunks: dict[Kernel, Chunks]
     first_count: int
     """The slot of the first phase's number of chunks; see ``_emit_phase``."""
@@ -94,47 +99,33 @@ def storage_of(fused: Fused) -> Any:
     return storage
 
 
-def phases_of(fused: Fused) -> list[list[Kernel]]:
-    """Kernels by how long a chain of others they have to wait for."""
-    level: dict[Kernel, int] = {}
-    for kernel in fused.kernels:
-        level[kernel] = 1 + max((level[k] for k in fused.needs[kernel]), default=-1)
-    phases: list[list[Kernel]] = [
-        [] for _ in range(max(level.values(), default=-1) + 1)
-    ]
-    for kernel in fused.kernels:
-        phases[level[kernel]].append(kernel)
-    result: list[list[Kernel]] = []
-    for phase in phases:
-        native = [k for k in phase if k.kind != "numpy"]
-        result += [[k] for k in phase if k.kind == "numpy"]
-        result += [native] if native else []
-    return result
-
-
-def assemble(fused: Fused, target: Target) -> tuple[Module, Layout]:
-    """The LLVM module of a fused program, and its layout."""
+def assemble(
+    fused: Fused, target: Target, batch: int | None = None
+) -> tuple[Module, Layout]:
+    """The LLVM module of a fused program, and its layout, for a usual batch size."""
     module = Module(attributes=attributes(target))
     slots = Slots(storage_of(fused))
-    phases = phases_of(fused)
+    phases = phases_of(fused, batch)
+    images = {k: images_each(c) for phase in phases for c in phase for k in c}
     chunks: dict[Kernel, Chunks] = {}
     for kernel in fused.kernels:
         if kernel.kind != "numpy":
             emit = EMITTERS.get(kernel.kind, emit_loops)
-            chunks[kernel] = emit(module, kernel, target, slots, fused.stored)
+            given = {"images": images[kernel]} if images[kernel] else {}
+            chunks[kernel] = emit(module, kernel, target, slots, fused.stored, **given)
     for node in fused.stored:
         if not isinstance(node, Alias):
             slots.of(node)
     first_count = FIRST_SLOT + len(slots.buffers)
     segments: list[tuple[str, Any]] = []
     slot = first_count
-    waiting: list[tuple[list[Kernel], int]] = []
+    waiting: list[tuple[list[Chain], int]] = []
     for phase in phases:
-        if phase[0].kind == "numpy":
+        if phase[0][0].kind == "numpy":
             if waiting:
                 segments.append(_emit_segment(module, len(segments), waiting))
                 waiting = []
-            segments.append(("", phase[0]))
+            segments.append(("", phase[0][0]))
             continue
         waiting.append((phase, slot))
         slot += 1 + len(phase)
@@ -149,11 +140,11 @@ def _slot(f: Function, slot: int, type: str = "i64") -> Value:
 
 
 def _emit_segment(
-    module: Module, number: int, phases: Sequence[tuple[list[Kernel], int]]
+    module: Module, number: int, phases: Sequence[tuple[list[Chain], int]]
 ) -> tuple[str, Any]:
     """``void cr_segment(ctx, steps)``: phases in order, as often as there are steps."""
-    for kernels, slot in phases:
-        _emit_phase(module, kernels, slot)
+    for chains, slot in phases:
+        _emit_phase(module, chains, slot)
     name = f"cr_segment{number}"
     f = Function(module, name, [("ptr", "ctx"), ("i64", "steps")])
     saved = emit_flush_denormals(f)
@@ -162,7 +153,7 @@ def _emit_segment(
     thread_pool, parallel = _slot(f, SLOT_POOL, "ptr"), _slot(f, SLOT_PARALLEL, "ptr")
     stacked, num_stacked = _slot(f, SLOT_STACKED, "ptr"), _slot(f, SLOT_NUM_STACKED)
     with f.loop(0, f.parameters[1]) as _:
-        for _kernels, slot in phases:
+        for _chains, slot in phases:
             total = _slot(f, slot)
             phase = Value("ptr", f"@cr_phase{slot}")
             # A negative count says: not worth handing out.
@@ -185,51 +176,34 @@ def _emit_segment(
     return name, None
 
 
-def _emit_phase(module: Module, kernels: Sequence[Kernel], slot: int) -> None:
-    """``void cr_phase(ctx, chunk)``: find the kernel that a chunk belongs to.
+def _emit_phase(module: Module, chains: Sequence[Chain], slot: int) -> None:
+    """``void cr_phase(ctx, chunk)``: find the chain that a chunk belongs to.
 
-    The slots from ``slot`` + 1 on hold the number of chunks of each kernel.
+    The slots from ``slot`` + 1 on hold the number of chunks of each chain.
     """
     f = Function(module, f"cr_phase{slot}", [("ptr", "ctx"), ("i64", "chunk")],
                  linkage="internal")  # fmt: skip
     ctx, chunk = f.parameters
-    for i, kernel in enumerate(kernels):
-        if i == len(kernels) - 1:
+
+    def run(chain: Chain) -> None:
+        for kernel in chain:
             f.call(f"cr_{kernel.name}", "void", ctx, chunk)
-            f.ret()
-            break
+        f.ret()
+
+    for i, chain in enumerate(chains[:-1]):
         count = _slot(f, slot + 1 + i)
-        name = f.fresh("kernel")
+        name = f.fresh("chain")
         mine = f.compare("icmp slt", chunk, count)
         f.branch(mine, name, f"{name}.else")
         f.label(name)
-        f.call(f"cr_{kernel.name}", "void", ctx, chunk)
-        f.ret()
+        run(chain)
         f.label(f"{name}.else")
         chunk = f.binary("sub", chunk, count)
+    run(chains[-1])
     module.add(f)
 
 
 # --------------------------------------------------------------------------- running
-
-
-def estimated_ns(kernel: Kernel, n: int) -> float:
-    """About how long one thread works on a kernel: enough to tell 1 µs from 10."""
-    positions = at(product(kernel.shape), n)
-    inner = at(product(kernel.inner), n)
-    results = max(len(kernel.roots), 1)
-    if kernel.kind == "product":
-        return positions * (inner / 40 + 0.2 * results)
-    for core in kernel.cores:
-        if isinstance(core, Convolution):
-            g = core.geometry
-            places = at(product(g.outputs), n)
-            return places * math.prod(g.kernel[:3]) / 40
-    if kernel.kind == "rows":
-        return positions * (20 + 0.3 * inner) * max(len(kernel.cores), 1) ** 0.5
-    if kernel.kind == "columns":
-        return 0.1 * positions * inner
-    return 0.2 * positions * results
 
 
 @dataclass
@@ -257,7 +231,7 @@ class Machine:
         self._memories: dict[int, Memory] = {}
         self._arena = np.empty(0, np.uint8)
         storage = storage_of(fused)
-        num_counts = sum(1 + len(p) for p in layout.phases if p[0].kind != "numpy")
+        num_counts = sum(1 + len(p) for p in layout.phases if p[0][0].kind != "numpy")
         self._context = np.zeros(layout.first_count + num_counts, np.int64)
         types = (ctypes.c_void_p, ctypes.c_int64)
         self._segments = [
@@ -294,7 +268,7 @@ class Machine:
 
         last = len(self.layout.phases)
         for i, phase in enumerate(self.layout.phases):
-            for kernel in phase:
+            for kernel in kernels_of(phase):
                 seen: set[Node] = set()
                 stack: list[Node] = [*kernel.cores, *kernel.roots]
                 while stack:
@@ -315,7 +289,8 @@ class Machine:
         """Phases, and where values lie in the arena for a batch size."""
         memory = self.memory(n)
         lines = [
-            f"phase {i}: {', '.join(f'{k.name} ({k.kind})' for k in phase)}"
+            f"phase {i}: "
+            + ", ".join(" → ".join(f"{k.name} ({k.kind})" for k in c) for c in phase)
             for i, phase in enumerate(self.layout.phases)
         ]
         lines.append(f"arena: {memory.size_bytes} bytes for n = {n}")
@@ -371,10 +346,10 @@ class Machine:
             offsets[self.layout.buffers[node]] = offsets[self.layout.buffers[holder]]
         counts: list[int] = []
         for phase in self.layout.phases:
-            if phase[0].kind == "numpy":
+            if phase[0][0].kind == "numpy":
                 continue
-            each = [self.layout.chunks[k].count(n) for k in phase]
-            is_small = sum(estimated_ns(k, n) for k in phase) < _SERIAL_NS
+            each = [self.layout.chunks[chain[0]].count(n) for chain in phase]
+            is_small = sum(estimated_ns(k, n) for k in kernels_of(phase)) < _SERIAL_NS
             counts += [-sum(each) if is_small else sum(each), *each]
         return Memory(n, total, offsets, counts)
 

@@ -1,0 +1,171 @@
+"""In which order kernels run, and which of them run image by image.
+
+A *phase* is a set of kernels that do not need one another: their chunks are one job for
+the threads. A *chain* is a row of kernels of one phase of which each reads, of what the
+others make, only the images that it works on itself. It is cut into chunks by images: a
+thread takes some images through the whole chain while they are in its caches, where
+phases would send every value of the batch through memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from chainrule.compiler.fusion import Fused, Kernel
+from chainrule.compiler.ir import (
+    Access,
+    Alias,
+    Convolution,
+    Dynamic,
+    Extent,
+    Index,
+    Node,
+    at,
+    product,
+)
+
+__all__ = ["Chain", "estimated_ns", "images_each", "kernels_of", "phases_of"]
+
+Chain = tuple[Kernel, ...]
+"""Kernels of one phase that share chunks; mostly a single one."""
+
+_CHUNK_NS = 30_000
+_LEAST_IMAGES = 8
+"""In a batch of fewer images, threads have to share an image."""
+
+_BY_IMAGE = ("convolution", "spread", "columns", "map", "rows")
+
+
+def phases_of(fused: Fused, batch: int | None) -> list[list[Chain]]:
+    """Kernels by how long a chain of others they have to wait for.
+
+    Args:
+        batch: a usual batch size, if there is one.
+    """
+    by_image = {
+        k for k in fused.kernels if batch and batch >= _LEAST_IMAGES and _is_by_image(k)
+    }
+    makers = {root: k for k in fused.kernels for root in k.roots}
+    level: dict[Kernel, int] = {}
+    links: dict[Kernel, list[Kernel]] = {}
+    for kernel in fused.kernels:
+        lowest = 0
+        joined = []
+        reads = _reads(kernel, fused.stored) if kernel in by_image else []
+        for other in fused.needs[kernel]:
+            if other in by_image and _is_aligned(kernel, other, reads, makers):
+                joined.append(other)
+                lowest = max(lowest, level[other])
+            else:
+                lowest = max(lowest, level[other] + 1)
+        level[kernel] = lowest
+        links[kernel] = [k for k in joined if level[k] == lowest]
+    return _grouped(fused.kernels, level, links)
+
+
+def _is_by_image(kernel: Kernel) -> bool:
+    """Whether a kernel can be cut into images: it goes over a batch of them."""
+    first, *rest = (*kernel.shape, *kernel.inner) or (0,)
+    return (
+        kernel.kind in _BY_IMAGE
+        and bool(kernel.shape)
+        and first == Extent(1, 0)
+        and len(rest) >= 2
+        and all(isinstance(s, int) for s in rest)
+    )
+
+
+def _reads(kernel: Kernel, stored: set[Node]) -> list[Access]:
+    """Everything that a kernel reads from memory, by its own positions."""
+    own = {*kernel.cores, *kernel.roots}
+    found: list[Access] = []
+    seen: set[Access] = set()
+    stack = [a for node in own for a in node.operands]
+    while stack:
+        access = stack.pop()
+        if access in seen:
+            continue
+        seen.add(access)
+        stack += [p.access for p in access.places if isinstance(p, Dynamic)]
+        if access.node in stored and access.node not in own:
+            found.append(access)
+        elif access.node not in kernel.cores:
+            stack += [o.substitute(access.places) for o in access.node.operands]
+    return found
+
+
+def _is_aligned(
+    kernel: Kernel, other: Kernel, reads: Sequence[Access], makers: dict[Node, Kernel]
+) -> bool:
+    """Whether all that a kernel takes from another are the images it stands at."""
+    mine = []
+    for access in reads:
+        node = access.node
+        if isinstance(node, Alias) and makers.get(node.access.node) is other:
+            return False  # its first axis may be another
+        if makers.get(node) is other:
+            mine.append(access)
+    return bool(mine) and all(
+        a.places and a.places[0] == Index.axis(0) and a.node.shape[0] == Extent(1, 0)
+        for a in mine
+    )
+
+
+def _grouped(
+    kernels: Sequence[Kernel],
+    level: dict[Kernel, int],
+    links: dict[Kernel, list[Kernel]],
+) -> list[list[Chain]]:
+    """The phases, with what is linked joined into chains."""
+    chain_of: dict[Kernel, list[Kernel]] = {}
+    for kernel in kernels:
+        chain_of[kernel] = [kernel]
+        for other in links[kernel]:
+            if chain_of[other] is not chain_of[kernel]:
+                joined = chain_of[other] + chain_of[kernel]
+                chain_of.update(dict.fromkeys(joined, joined))
+    order = {k: i for i, k in enumerate(kernels)}
+    phases: list[list[Chain]] = []
+    for number in range(max(level.values(), default=-1) + 1):
+        members = [k for k in kernels if level[k] == number]
+        chains: dict[Chain, None] = {}
+        for k in members:
+            chains[tuple(sorted(chain_of[k], key=order.__getitem__))] = None
+        native = [c for c in chains if c[0].kind != "numpy"]
+        phases += [[c] for c in chains if c[0].kind == "numpy"]
+        phases += [native] if native else []
+    return phases
+
+
+def images_each(chain: Chain) -> int:
+    """How many images a chunk of a chain has; 0 for a kernel by itself."""
+    if len(chain) == 1:
+        return 0
+    per_image = sum(estimated_ns(k, 17) - estimated_ns(k, 1) for k in chain) / 16
+    return max(1, min(16, math.ceil(_CHUNK_NS / max(per_image, 1.0))))
+
+
+def estimated_ns(kernel: Kernel, n: int) -> float:
+    """About how long one thread works on a kernel: enough to tell 1 µs from 10."""
+    positions = at(product(kernel.shape), n)
+    inner = at(product(kernel.inner), n)
+    results = max(len(kernel.roots), 1)
+    if kernel.kind == "product":
+        return float(positions * (inner / 40 + 0.2 * results))
+    for core in kernel.cores:
+        if isinstance(core, Convolution):
+            g = core.geometry
+            return float(at(product(g.outputs), n) * math.prod(g.kernel[:3]) / 80)
+    if kernel.kind == "rows":
+        cores = max(len(kernel.cores), 1)
+        return float(positions * (20 + 0.3 * inner) * cores**0.5)
+    if kernel.kind == "columns":
+        return float(0.1 * positions * inner)
+    return float(0.2 * positions * results)
+
+
+def kernels_of(phase: Sequence[Chain]) -> Iterator[Kernel]:
+    """All kernels of a phase."""
+    for chain in phase:
+        yield from chain

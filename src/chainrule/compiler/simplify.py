@@ -31,7 +31,7 @@ from chainrule.compiler.ir import (
 from chainrule.core import scalar
 from chainrule.core.scalar import Expr
 
-__all__ = ["simplify", "with_operands"]
+__all__ = ["simplify", "structure", "with_operands"]
 
 
 def simplify(given: Definitions) -> Definitions:
@@ -165,16 +165,16 @@ def _reduced(expression: Expr) -> Expr:
     table = {kind: make(kind) for kind in scalar.PRIMITIVES}
     names = {name: scalar.symbol(name) for name in scalar.symbols(expression)}
     short = scalar.fold(expression, table, names, scalar.constant)
-    return short if _shape(short) != _shape(expression) else expression
+    return short if structure(short) != structure(expression) else expression
 
 
-def _shape(expression: Expr) -> Hashable:
+def structure(expression: Expr) -> Hashable:
     """The expression as a value that can be compared."""
     if expression.kind == "symbol":
         return expression.name
     if expression.kind == "constant":
         return ("constant", repr(expression.value))
-    return (expression.kind, *(_shape(a) for a in expression.args))
+    return (expression.kind, *(structure(a) for a in expression.args))
 
 
 def _key(node: Node) -> Hashable | None:
@@ -183,7 +183,7 @@ def _key(node: Node) -> Hashable | None:
         type(node).__name__, node.shape, node.dtype.name, node.margins, node.fill
     )  # fmt: skip
     if isinstance(node, Map):
-        expression = None if node.expression is None else _shape(node.expression)
+        expression = None if node.expression is None else structure(node.expression)
         return (*common, node.kind, expression, node.accesses, node.setting)
     if isinstance(node, Reduce):
         return (*common, node.kind, node.extents, node.access)

@@ -1,10 +1,15 @@
 """Reductions in the form in which they cost least: before kernels are chosen.
 
-Two rewritings. A sum of terms, each a value times something that is the same for the
+Three rewritings. A sum of terms, each a value times something that is the same for the
 whole sum, becomes a sum of sums: what batch normalisation's gradient adds up last then
-follows from sums that are there already, and the images are read once less. And a
-reduction over a whole batch is made in two steps, image by image and then over the
-images, so that threads can share it.
+follows from sums that are there already, and the images are read once less. A reduction
+over a whole batch is made in two steps, image by image and then over the images, so
+that threads can share it. And a sum of squared deviations from a batch's mean becomes
+one of deviations from each image's own mean, and of those means from the batch's: an
+image is then in the cache when its squares are summed.
+
+Source: T. F. Chan, G. H. Golub, R. J. LeVeque, Updating formulae and a pairwise
+algorithm for computing sample variances, 1979, for variances from those of parts.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from chainrule.compiler.ir import (
     identity,
     reachable,
 )
-from chainrule.compiler.simplify import with_operands
+from chainrule.compiler.simplify import structure, with_operands
 from chainrule.core import scalar
 from chainrule.core.scalar import Expr
 
@@ -64,7 +69,52 @@ class _Sums:
             terms = list(_terms(node.access, len(node.shape)))
             if any(_depends_on_sums(c) for c, _ in terms if c is not None):
                 return self._distributed(node, terms)
+            squares = _deviations(node.access)
+            if squares is not None:
+                return self._by_parts(node, *squares) or self._in_steps(node)
         return self._in_steps(self._shared(node))
+
+    def _by_parts(self, node: Reduce, x: Access, mean: Access) -> Reduce | None:
+        """Σ (x - mean)² image by image: Σ (x - own mean)² + size·(own mean - mean)²."""
+        batch, *rest = node.extents
+        sum_ = _sum_of_mean(mean)
+        if sum_ is None or not self._can_go_in_steps(node):
+            return None
+        each = sum_.access.node
+        moved = _image_first(node)
+        if (
+            not isinstance(each, Reduce)
+            or each.access != x.substitute(moved)
+            or each.extents != tuple(rest)
+        ):
+            return None
+        size = math.prod(int(e) for e in rest if isinstance(e, int))
+        by_image = (batch, *node.shape)
+        own, ndim = identity(len(by_image)), len(by_image)
+        x0, x1, x2 = (scalar.symbol(f"x{i}") for i in range(3))
+        mine = Map(
+            f"{node.name}_mean", by_image, node.dtype, "expression", x0 / float(size),
+            (Access(each, own),),
+        )  # fmt: skip
+        wide = (*by_image, *rest)
+        square = Map(
+            f"{node.name}_square", wide, node.dtype, "expression",
+            (x0 - x1) * (x0 - x1), (each.access, Access(mine, own)),
+        )  # fmt: skip
+        inside = self._shared(
+            Reduce(
+                f"{node.name}_each", by_image, node.dtype, kind="add",
+                extents=tuple(rest), access=Access(square, identity(len(wide))),
+            )
+        )  # fmt: skip
+        at_own = [Index.axis(a + 1) for a in range(ndim - 1)]
+        both = Map(
+            f"{node.name}_both", by_image, node.dtype, "expression",
+            x0 + float(size) * ((x1 - x2) * (x1 - x2)),
+            (Access(inside, own), Access(mine, own), mean.substitute(at_own)),
+        )  # fmt: skip
+        back: tuple[Place, ...] = (Index.axis(ndim - 1), *identity(ndim - 1))
+        return self._shared(replace(node, extents=(batch,), access=Access(both, back)))
 
     def _shared(self, node: Reduce) -> Reduce:
         """One node for equal reductions."""
@@ -100,21 +150,11 @@ class _Sums:
 
     def _in_steps(self, node: Reduce) -> Reduce:
         """First over each image, then over the images."""
-        first, *rest = node.extents
-        is_batch = isinstance(first, Extent) and bool(rest)
-        inner = math.prod(e for e in rest if isinstance(e, int))
-        if (
-            not is_batch
-            or node.kind.startswith("arg")
-            or inner < _LEAST
-            or any(isinstance(s, Extent) for s in (*node.shape, *rest))
-        ):
+        if not self._can_go_in_steps(node):
             return node
+        first, *rest = node.extents
         ndim = len(node.shape)
-        # The reader's axes: n, its own, the reduced ones; before: its own, n, the rest.
-        moved: list[Place] = [Index.axis(a + 1) for a in range(ndim)]
-        moved += [Index.axis(0)]
-        moved += [Index.axis(1 + ndim + a) for a in range(len(rest))]
+        moved = _image_first(node)
         each = Reduce(
             f"{node.name}_each", (first, *node.shape), node.dtype, kind=node.kind,
             extents=tuple(rest), access=node.access.substitute(moved),
@@ -122,6 +162,58 @@ class _Sums:
         each = self._shared(each)
         back: tuple[Place, ...] = (Index.axis(ndim), *identity(ndim))
         return self._shared(replace(node, extents=(first,), access=Access(each, back)))
+
+    def _can_go_in_steps(self, node: Reduce) -> bool:
+        """Whether it goes over a batch of images that are worth a step of their own."""
+        first, *rest = node.extents
+        inner = math.prod(e for e in rest if isinstance(e, int))
+        return (
+            isinstance(first, Extent)
+            and inner >= _LEAST
+            and not node.kind.startswith("arg")
+            and not any(isinstance(s, Extent) for s in (*node.shape, *rest))
+        )
+
+
+def _image_first(node: Reduce) -> list[Place]:
+    """Where a reader with axes n, own, reduced finds those of own, n, reduced."""
+    ndim = len(node.shape)
+    moved: list[Place] = [Index.axis(a + 1) for a in range(ndim)]
+    moved += [Index.axis(0)]
+    moved += [Index.axis(ndim + a) for a in range(1, len(node.extents))]
+    return moved
+
+
+def _deviations(access: Access) -> tuple[Access, Access] | None:
+    """x and m where the value is (x - m)², and m the same for the whole sum."""
+    square = access.node
+    x0, x1 = (scalar.symbol(f"x{i}") for i in range(2))
+    if not isinstance(square, Map) or not _is(square, x0 * x0):
+        return None
+    inside = square.accesses[0].substitute(access.places)
+    difference = inside.node
+    if not isinstance(difference, Map) or not _is(difference, x0 - x1):
+        return None
+    x, mean = (a.substitute(inside.places) for a in difference.accesses)
+    return x, mean
+
+
+def _sum_of_mean(mean: Access) -> Reduce | None:
+    """The sum that a mean is a quotient of; None if it is no mean."""
+    node = mean.node
+    x0, x1 = (scalar.symbol(f"x{i}") for i in range(2))
+    if not isinstance(node, Map) or not _is(node, x0 / x1):
+        return None
+    total, count = (a.node for a in node.accesses)
+    is_mean = isinstance(total, Reduce) and total.kind == "add"
+    is_number = isinstance(count, Leaf) and count.kind == "number"
+    return total if is_mean and is_number else None  # type: ignore[return-value]
+
+
+def _is(node: Map, expression: Expr) -> bool:
+    """Whether a value is made by this expression."""
+    made = node.expression
+    return made is not None and structure(made) == structure(expression)
 
 
 class _Factor:

@@ -40,8 +40,9 @@ _CHUNK_FLOP = 8_000_000
 _CHUNKS = 12
 """So many chunks at least are there to share, where a sum can be cut into them."""
 
-_BLOCK_PIXELS = 256
-"""Pixels that a sum over places takes up before it goes back to memory."""
+_BLOCK_PIXELS = 128
+"""About how many pixels a sum over places takes up before it goes back to memory: so
+that both operands stay in the first cache while all tiles go over them."""
 
 
 def _i64(value: int) -> Value:
@@ -564,9 +565,7 @@ class _Filters:
         self.filters = g.filters // g.groups
         oh, ow = g.places
         # A unit is what a sum takes up at a time: some rows of one image.
-        self.rows_each = oh if oh * ow <= 4 * _BLOCK_PIXELS else max(
-            1, 2 * _BLOCK_PIXELS // ow
-        )  # fmt: skip
+        self.rows_each = -(-oh // -(-oh * ow // _BLOCK_PIXELS))
         self.row_blocks = -(-oh // self.rows_each)
         # Where the sums are too large for many parts, chunks share them out: by rows
         # of taps, then by columns.

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from chainrule.compiler.emit import Function, Module, Value, vector
+from chainrule.compiler.emit import Function, Module, Value, i64, vector
 from chainrule.compiler.host import Target
 from chainrule.compiler.tile import sum_across
 
@@ -271,14 +271,14 @@ def emit_contraction(
     column_blocks = _blocks(f, width, plan.columns_per_chunk)
     rest, row_block = _divide(f, f.parameters[1], row_blocks)
     batch, column_block = _divide(f, rest, column_blocks)
-    first = f.binary("mul", row_block, _i64(plan.rows_per_chunk))
-    last = _least(f, f.binary("add", first, _i64(plan.rows_per_chunk)), rows)
+    first = f.binary("mul", row_block, i64(plan.rows_per_chunk))
+    last = _least(f, f.binary("add", first, i64(plan.rows_per_chunk)), rows)
     if prepare:
         prepare(f, batch, first, last)
     kernel = _Kernel(f, plan, operands(f, batch), depth, epilogue, columns)
     kernel.ahead = ahead
-    left = f.binary("mul", column_block, _i64(plan.columns_per_chunk))
-    right = _least(f, f.binary("add", left, _i64(plan.columns_per_chunk)), width)
+    left = f.binary("mul", column_block, i64(plan.columns_per_chunk))
+    right = _least(f, f.binary("add", left, i64(plan.columns_per_chunk)), width)
     kernel.emit(first, last, left, right)
     f.ret()
     module.add_kernel(f)
@@ -340,7 +340,7 @@ class _Kernel:
         self.last_row, self.last_column = last, right
         whole: list[Value | None] = [None] * plan.width
         if plan.columns is None:
-            rest = f.binary("urem", f.binary("sub", right, left), _i64(tile))
+            rest = f.binary("urem", f.binary("sub", right, left), i64(tile))
             middle = f.binary("sub", right, rest)
         else:
             middle = _least(f, right, plan.columns - plan.columns % tile)
@@ -369,7 +369,7 @@ class _Kernel:
         """All rows of the chunk, for the ``count`` columns from q on."""
         f, plan, at = self.f, self.plan, self.at
         if not plan.block:
-            place = q if plan.form == "outer" else _i64(0)
+            place = q if plan.form == "outer" else i64(0)
             v = f.at(at.vectors, place, plan.element)
             part = _Part(at.scalars, v, at.vector_stride, masks, self.depth)
             self._rows(first, q, part, masks, count)
@@ -386,7 +386,7 @@ class _Kernel:
             self._pack(f.at(v, q, plan.element), rows, masks)
             whole: list[Value | None] = [None] * len(masks)
             part = _Part(s, self.panel, plan.tile_columns, whole, rows)
-            is_last = f.compare("icmp sle", left, _i64(plan.block))
+            is_last = f.compare("icmp sle", left, i64(plan.block))
             self._rows(first, q, part, masks, count, is_last)
 
     def _pack(self, v: Value, rows: Value, masks: Sequence[Value | None]) -> None:
@@ -394,7 +394,7 @@ class _Kernel:
         f, element, lanes = self.f, self.plan.element, self.plan.lanes
         with f.loop(0, rows) as loop:
             source = f.at(v, _times(f, loop.index, self.at.vector_stride), element)
-            place = f.binary("mul", loop.index, _i64(self.plan.tile_columns))
+            place = f.binary("mul", loop.index, i64(self.plan.tile_columns))
             for j, mask in enumerate(masks):
                 x = self._load(f.at(source, j * lanes, element), mask)
                 target = f.at(self.panel, place, element)
@@ -426,8 +426,8 @@ class _Kernel:
             if lower:
                 # This height is for more rows than the lower one has. It may begin
                 # above them, and compute those again, but not above row 0.
-                some = f.compare("icmp sgt", left, _i64(lower))
-                fits = f.compare("icmp sge", self.last_row, _i64(height))
+                some = f.compare("icmp sgt", left, i64(lower))
+                fits = f.compare("icmp sge", self.last_row, i64(height))
                 usable = f.binary("and", some, fits)
                 f.branch(usable, f"{name}.{height}", f"{name}.below{height}")
                 f.label(f"{name}.{height}")
@@ -440,7 +440,7 @@ class _Kernel:
                 self._dot(start, q, height, count)
             f.store(start, self.start)
             f.store(
-                _least(f, f.binary("add", start, _i64(height)), self.last_row), self.row
+                _least(f, f.binary("add", start, i64(height)), self.last_row), self.row
             )
             f.jump(f"{name}.done")
             if lower:
@@ -463,12 +463,12 @@ class _Kernel:
         if self.plan.transposed:
             # Its vectors lie one after another: the tile's columns are their rows.
             with f.loop(0, width * self.plan.lanes) as loop:
-                self.ahead(f, _i64(0), f.binary("add", q, loop.index))
+                self.ahead(f, i64(0), f.binary("add", q, loop.index))
             return
-        last = _least(f, f.binary("add", p, _i64(height)), self.last_row)
+        last = _least(f, f.binary("add", p, i64(height)), self.last_row)
         with f.loop(p, last) as loop:
             for j in range(width):
-                column = f.binary("add", q, _i64(j * self.plan.lanes))
+                column = f.binary("add", q, i64(j * self.plan.lanes))
                 self.ahead(f, loop.index, column)
 
     def _outer(self, tile: Value, p: Value, height: int, part: _Part) -> None:
@@ -533,18 +533,18 @@ class _Kernel:
         last_row = _minus(f, self.last_row, 1)
         scalars = []
         for i in range(height):
-            row = _least(f, f.binary("add", p, _i64(i)), last_row)
+            row = _least(f, f.binary("add", p, i64(i)), last_row)
             scalars.append(f.at(at.scalars, _times(f, row, at.row_stride), element))
         last_column = _minus(f, self.last_column, 1)
         zero = Value(self.type, "zeroinitializer")
         if isinstance(self.depth, int):
             whole: Size = self.depth - self.depth % lanes
         else:
-            whole = f.binary("and", self.depth, _i64(-lanes))
+            whole = f.binary("and", self.depth, i64(-lanes))
         with f.loop(0, count, self.dots) as strip:
             vectors = []
             for j in range(self.dots):
-                column = f.binary("add", q, f.binary("add", strip.index, _i64(j)))
+                column = f.binary("add", q, f.binary("add", strip.index, i64(j)))
                 column = _least(f, column, last_column)
                 offset = _times(f, column, at.vector_stride)
                 vectors.append(f.at(at.vectors, offset, element))
@@ -597,7 +597,7 @@ class _Kernel:
             extra = self.columns(f, column, mask) if self.columns else None
             with f.loop(p, after) as rows:
                 row = f.binary("sub", rows.index, start)
-                place = f.binary("mul", row, _i64(self.plan.tile_columns))
+                place = f.binary("mul", row, i64(self.plan.tile_columns))
                 place = f.binary("add", place, strip.index)
                 sums = f.load(f.at(tile, place, self.plan.element), self.type)
                 self.epilogue(f, sums, rows.index, column, mask, extra)
@@ -617,7 +617,7 @@ class _Kernel:
             )
             sums = f.gather(places, mask, self.type)
             column = f.binary("add", q, strip.index)
-            self.epilogue(f, sums, _i64(0), column, mask, None)
+            self.epilogue(f, sums, i64(0), column, mask, None)
 
     def _load(self, pointer: Value, mask: Value | None) -> Value:
         if mask is None:
@@ -631,12 +631,8 @@ _UNROLL = 2  # steps of k in one round: counting takes ports that products need
 _DOTS = 4
 
 
-def _i64(value: int) -> Value:
-    return Value("i64", str(value))
-
-
 def _value(x: Size) -> Value:
-    return _i64(x) if isinstance(x, int) else x
+    return i64(x) if isinstance(x, int) else x
 
 
 def _times(f: Function, x: Size, y: Size) -> Size:
@@ -659,7 +655,7 @@ def _blocks(f: Function, extent: Size, each: int) -> Size:
     """How many blocks of ``each`` cover an extent."""
     if isinstance(extent, int):
         return -(-extent // each)
-    return f.binary("udiv", f.binary("add", extent, _i64(each - 1)), _i64(each))
+    return f.binary("udiv", f.binary("add", extent, i64(each - 1)), i64(each))
 
 
 def _divide(f: Function, x: Value, by: Size) -> tuple[Value, Value]:

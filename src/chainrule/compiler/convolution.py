@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chainrule.compiler.emit import Function, Module, Value, vector
+from chainrule.compiler.emit import Function, Module, Value, i64, vector
 from chainrule.compiler.fusion import Kernel
 from chainrule.compiler.host import Target
 from chainrule.compiler.ir import (
@@ -26,7 +26,7 @@ from chainrule.compiler.ir import (
     Size,
 )
 from chainrule.compiler.loops import Chunks, Emitter, Position, Slots, llvm_type
-from chainrule.compiler.phases import Phase, channels_of, columns_of, phases_of
+from chainrule.compiler.polyphase import Phase, channels_of, columns_of, polyphase
 from chainrule.compiler.tile import Term, Tile, sum_across
 
 __all__ = ["emit_convolution", "emit_filters", "emit_pack"]
@@ -43,10 +43,6 @@ _CHUNKS = 12
 _BLOCK_PIXELS = 128
 """About how many pixels a sum over places takes up before it goes back to memory: so
 that both operands stay in the first cache while all tiles go over them."""
-
-
-def _i64(value: int) -> Value:
-    return Value("i64", str(value))
 
 
 def _strides(node: Node, full: Sequence[Size]) -> list[int]:
@@ -97,7 +93,7 @@ class _Writer:
             if isinstance(count, int):
                 pointer = f.at(pointer, count * stride, self.element)
             elif stride:
-                far = f.binary("mul", count, _i64(stride)) if stride != 1 else count
+                far = f.binary("mul", count, i64(stride)) if stride != 1 else count
                 pointer = f.at(pointer, far, self.element)
         return pointer
 
@@ -107,8 +103,8 @@ class _Writer:
         """Where part ``number`` of so many each begins and ends."""
         f = self.f
         end = total if isinstance(total, Value) else self.e.size(total)
-        first = f.binary("mul", number, _i64(each)) if each != 1 else number
-        return first, self.e.least(f.binary("add", first, _i64(each)), end)
+        first = f.binary("mul", number, i64(each)) if each != 1 else number
+        return first, self.e.least(f.binary("add", first, i64(each)), end)
 
     def finish(self, *chunks: tuple[Size, int]) -> Chunks:
         self.f.ret()
@@ -132,23 +128,23 @@ def emit_pack(
     outs = filters // g.groups
     terms, results = channels_of(node.by, g)
     panels = -(-results // columns)
-    group = f.binary("udiv", f.parameters[1], _i64(panels))
-    panel = f.binary("urem", f.parameters[1], _i64(panels))
-    begin = f.binary("mul", panel, _i64(columns))
+    group = f.binary("udiv", f.parameters[1], i64(panels))
+    panel = f.binary("urem", f.parameters[1], i64(panels))
+    begin = f.binary("mul", panel, i64(columns))
     source_node = node.access.node
     ky, kx, kc, ko = kw * channels * filters, channels * filters, filters, 1
     by_result, by_term = (kc, ko) if to_data else (ko, kc)
     source = w.move(e.pointer(source_node), (group, outs), (begin, by_result))
     target_place = e.pointer(node)
-    left = f.binary("sub", _i64(results), begin)
+    left = f.binary("sub", i64(results), begin)
     masks = [
-        f.first_lanes(f.binary("sub", left, _i64(j)), w.lanes)
+        f.first_lanes(f.binary("sub", left, i64(j)), w.lanes)
         for j in range(0, columns, w.lanes)
     ]
     far = ", ".join(f"i64 {i * by_result}" for i in range(w.lanes))
     offsets = Value(vector("i64", w.lanes), f"<{far}>")
     offset = 0
-    for phase in phases_of(node.by, g):
+    for phase in polyphase(node.by, g):
         depth = phase.depth(terms)
         if not depth:
             continue
@@ -157,10 +153,10 @@ def emit_pack(
             target_place, (offset, 1), (f.parameters[1], depth * columns)
         )  # fmt: skip
         with f.loop(0, ty.count) as rows, f.loop(0, tx.count) as taps:
-            y = f.binary("mul", rows.index, _i64(ty.tap_step))
-            x = f.binary("mul", taps.index, _i64(tx.tap_step))
+            y = f.binary("mul", rows.index, i64(ty.tap_step))
+            x = f.binary("mul", taps.index, i64(tx.tap_step))
             s = w.move(source, (ty.tap, ky), (y, ky), (tx.tap, kx), (x, kx))
-            number = f.binary("mul", rows.index, _i64(tx.count))
+            number = f.binary("mul", rows.index, i64(tx.count))
             number = f.binary("add", number, taps.index)
             d = w.move(out, (number, terms * columns))
             with f.loop(0, terms) as loop:
@@ -236,7 +232,7 @@ class _Convolution:
         g = self.g = node.geometry
         self.full = g.outputs if node.by == "outputs" else g.images
         self.source = g.images if node.by == "outputs" else g.outputs
-        self.phases = phases_of(node.by, g)  # type: ignore[arg-type]
+        self.phases = polyphase(node.by, g)  # type: ignore[arg-type]
         self.terms, self.results = channels_of(node.by, g)  # type: ignore[arg-type]
         self.columns = columns_of(self.results, self.terms)
         self.panels = -(-self.results // self.columns)
@@ -255,8 +251,8 @@ class _Convolution:
     def emit(self) -> Chunks:
         w, f, e = self.w, self.f, self.e
         blocks = -(-self.most_rows // self.rows_each)
-        image_block = f.binary("udiv", f.parameters[1], _i64(blocks))
-        row_block = f.binary("urem", f.parameters[1], _i64(blocks))
+        image_block = f.binary("udiv", f.parameters[1], i64(blocks))
+        row_block = f.binary("urem", f.parameters[1], i64(blocks))
         first, last = w.share(image_block, self.images_each, self.g.batch)
         self.images = first, last
         self.image_origin = w.origin(self.node.a)
@@ -264,9 +260,9 @@ class _Convolution:
         offset = 0
         for phase in self.phases:
             depth = phase.depth(self.terms)
-            begin = f.binary("mul", row_block, _i64(self.rows_each))
-            end = f.binary("add", begin, _i64(self.rows_each))
-            end = e.least(end, _i64(phase.rows.size))
+            begin = f.binary("mul", row_block, i64(self.rows_each))
+            end = f.binary("add", begin, i64(self.rows_each))
+            end = e.least(end, i64(phase.rows.size))
             panels = f.at(packed, offset, w.element)
             with f.loop(0, self.g.groups) as groups:
                 self._group(phase, depth, panels, groups.index, begin, end)
@@ -289,12 +285,12 @@ class _Convolution:
         whole, rest = divmod(self.results, self.columns)
         size = depth * self.columns
         first = w.move(panels, (group, self.panels * size))
-        base = f.binary("mul", group, _i64(self.results))
+        base = f.binary("mul", group, i64(self.results))
 
         def panel(number: Value | int, columns: int) -> None:
             at = w.move(first, (number, size))
-            shift = _i64(number * self.columns) if isinstance(number, int) else (
-                f.binary("mul", number, _i64(self.columns))
+            shift = i64(number * self.columns) if isinstance(number, int) else (
+                f.binary("mul", number, i64(self.columns))
             )  # fmt: skip
             result = f.binary("add", base, shift)
             self._panel(phase, at, group, result, columns, begin, end)
@@ -326,7 +322,7 @@ class _Convolution:
             some = min(width, vectors - j)
             count = min(columns - j * lanes, some * lanes)
             v = self.f.at(panel, j * lanes, self.w.element)
-            place = self.f.binary("add", result, _i64(j * lanes))
+            place = self.f.binary("add", result, i64(j * lanes))
             self._strip(phase, v, group, place, some, count, begin, end)
 
     def _strip(
@@ -369,14 +365,14 @@ class _Convolution:
                 (group, self.terms),
             )  # fmt: skip
             with f.loop(begin, end, plan.height) as down:
-                y = e.least(down.index, _i64(ty.size - plan.height))
+                y = e.least(down.index, i64(ty.size - plan.height))
                 with f.loop(0, tx.size, plan.width) as along:
-                    x = e.least(along.index, _i64(tx.size - plan.width))
+                    x = e.least(along.index, i64(tx.size - plan.width))
                     s = w.move(image, (y, pixel_row), (x, pixel_column))
                     sums = tile.accumulate(f, tile.zeros(), s, v, n_terms)
                     for i, total in enumerate(sums):
                         f.store(total, f.at(scratch, i * w.lanes, w.element))
-                    last_y = e.least(f.binary("add", y, _i64(plan.height)), end)
+                    last_y = e.least(f.binary("add", y, i64(plan.height)), end)
                     self._hand_out(
                         phase, plan, scratch, images.index,
                         (down.index, y, last_y), (along.index, x), result, width, count,
@@ -408,7 +404,7 @@ class _Convolution:
                 (group, self.terms),
             )  # fmt: skip
             with f.loop(begin, end) as down, f.loop(0, tx.size, w.lanes) as along:
-                x = e.least(along.index, _i64(tx.size - count))
+                x = e.least(along.index, i64(tx.size - count))
                 s = w.move(image, (down.index, pixel_row), (x, pixel_column))
                 sums = self._dot_products(phase, s, filter, pixels)
                 total = sum_across(f, sums)
@@ -498,13 +494,13 @@ class _Convolution:
         begin, top, bottom = down
         first, left = along
         ty, tx = phase.rows, phase.columns
-        right = f.binary("add", left, _i64(plan.width))
+        right = f.binary("add", left, i64(plan.width))
         roots = self.w.kernel.roots
         is_single = self.full[-1] == 1  # then positions have no axis of channels
         e.lanes = 1 if is_single else w.lanes
         with f.loop(begin, bottom) as rows:
             row = f.binary("sub", rows.index, top)
-            row = f.binary("mul", row, _i64(plan.width))
+            row = f.binary("mul", row, i64(plan.width))
             y = _scaled(f, rows.index, ty.step, ty.first)
             with f.loop(first, right) as columns, e.scope():
                 pixel = f.binary("sub", columns.index, left)
@@ -517,7 +513,7 @@ class _Convolution:
                     mask = None
                     if some < w.lanes and not is_single:
                         mask = f.first_lanes(some, w.lanes)
-                    channel = f.binary("add", result, _i64(j * w.lanes))
+                    channel = f.binary("add", result, i64(j * w.lanes))
                     full = [
                         Position(image), Position(y), Position(x), Position(channel, 1)
                     ]  # fmt: skip
@@ -535,8 +531,8 @@ class _Convolution:
 
 def _scaled(f: Function, x: Value, by: int, plus: int) -> Value:
     if by != 1:
-        x = f.binary("mul", x, _i64(by))
-    return f.binary("add", x, _i64(plus)) if plus else x
+        x = f.binary("mul", x, i64(by))
+    return f.binary("add", x, i64(plus)) if plus else x
 
 
 # -------------------------------------------------------------------- by filters
@@ -588,16 +584,16 @@ class _Filters:
         rest, column_block = self._divided(f.parameters[1], self.column_blocks)
         part, row = self._divided(rest, self.tap_rows)
         self.first_row = row
-        self.shift = f.binary("mul", column_block, _i64(self.columns))
+        self.shift = f.binary("mul", column_block, i64(self.columns))
         out = w.move(
             e.pointer(self.node), (part, size), (row, size // self.kh), (self.shift, 1)
         )
         self._clear(out, size // self.tap_rows // g.filters)
         units = e.size(g.batch)
         if self.row_blocks > 1:
-            units = f.binary("mul", units, _i64(self.row_blocks))
-        parts = _i64(self.node.parts)
-        each = f.binary("add", units, _i64(self.node.parts - 1))
+            units = f.binary("mul", units, i64(self.row_blocks))
+        parts = i64(self.node.parts)
+        each = f.binary("add", units, i64(self.node.parts - 1))
         each = f.binary("udiv", each, parts)
         first = f.binary("mul", part, each)
         last = e.least(f.binary("add", first, each), units)
@@ -609,18 +605,18 @@ class _Filters:
         (top, _), (side, _) = window.padding
         with f.loop(first, last, many) as unit:
             if self.row_blocks == 1:
-                image, row = unit.index, _i64(0)
+                image, row = unit.index, i64(0)
                 count: Value | int = 1
                 if many > 1:
                     left = f.binary("sub", last, unit.index)
-                    count = e.least(left, _i64(many))
+                    count = e.least(left, i64(many))
                 rows: Value | int = oh
             else:
-                image = f.binary("udiv", unit.index, _i64(self.row_blocks))
-                row = f.binary("urem", unit.index, _i64(self.row_blocks))
-                row = f.binary("mul", row, _i64(self.rows_each))
+                image = f.binary("udiv", unit.index, i64(self.row_blocks))
+                row = f.binary("urem", unit.index, i64(self.row_blocks))
+                row = f.binary("mul", row, i64(self.rows_each))
                 count = 1
-                rows = e.least(_i64(self.rows_each), f.binary("sub", _i64(oh), row))
+                rows = e.least(i64(self.rows_each), f.binary("sub", i64(oh), row))
             sy, sx = window.stride
             x = w.move(
                 x0, (image, self.by_x[0]), (row, sy * self.by_x[1]),
@@ -640,8 +636,8 @@ class _Filters:
     def _divided(self, x: Value, by: int) -> tuple[Value, Value]:
         f = self.f
         if by == 1:
-            return x, _i64(0)
-        return f.binary("udiv", x, _i64(by)), f.binary("urem", x, _i64(by))
+            return x, i64(0)
+        return f.binary("udiv", x, i64(by)), f.binary("urem", x, i64(by))
 
     def _clear(self, out: Value, rows: int) -> None:
         """Zeros where the chunk adds up."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Function", "Loop", "Module", "Value", "lanes_of", "number", "vector"]
+__all__ = ["Function", "Loop", "Module", "Value", "i64", "lanes_of", "number", "vector"]
 
 
 class Value(NamedTuple):
@@ -26,6 +26,11 @@ class Value(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.type} {self.name}"
+
+
+def i64(value: int) -> Value:
+    """A whole number, as sizes, counts and places are."""
+    return Value("i64", str(value))
 
 
 def vector(element: str, lanes: int) -> str:

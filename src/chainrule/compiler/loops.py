@@ -21,6 +21,7 @@ from chainrule.compiler.emit import (
     Module,
     Value,
     element_of,
+    i64,
     lanes_of,
     vector,
 )
@@ -108,11 +109,7 @@ class Position:
     places: Value | None = None
 
 
-def _i64(value: int) -> Value:
-    return Value("i64", str(value))
-
-
-ZERO = Position(_i64(0))
+ZERO = Position(i64(0))
 
 
 class Emitter:
@@ -164,7 +161,7 @@ class Emitter:
     def size(self, size: Size) -> Value:
         """A size as a native number."""
         if isinstance(size, int):
-            return _i64(size)
+            return i64(size)
         if size not in self._entry:
             f = self.f
             place = f.at_entry("ptr", f"getelementptr i64, ptr %ctx, i64 {SLOT_BATCH}")
@@ -290,7 +287,7 @@ class Emitter:
             base = self.size(offset)
         for value, coefficient in terms:
             if coefficient != 1:
-                value = f.binary("mul", value, _i64(coefficient))
+                value = f.binary("mul", value, i64(coefficient))
             base = value if base is None else f.binary("add", base, value)
         assert base is not None
         self._sums.setdefault(base, (terms, offset))
@@ -305,7 +302,7 @@ class Emitter:
         index = f.intrinsic("umin", index, last)
         if lanes == 1:
             return Position(index)
-        return Position(_i64(0), 0, index)
+        return Position(i64(0), 0, index)
 
     def _place(
         self,
@@ -338,7 +335,7 @@ class Emitter:
             is_bad = f.compare("icmp ne", bits, Value(bits.type, "0"))
         with f.when(is_bad):
             slot = f.at(Value("ptr", "%ctx"), SLOT_FAULT, "i64")
-            f.store(_i64(1), slot)
+            f.store(i64(1), slot)
 
     def _lanes_of(self, position: Position) -> Value:
         """A position as a number, or as a vector of numbers."""
@@ -375,7 +372,7 @@ class Emitter:
     def _address(self, node: Node, positions: Sequence[Position]) -> Position:
         """How many elements after its first a node's element lies."""
         f = self.f
-        base: Value | None = _i64(node.start) if node.start else None
+        base: Value | None = i64(node.start) if node.start else None
         step: int = 0
         places: Value | None = None
 
@@ -400,12 +397,12 @@ class Emitter:
                     scaled = f.binary("mul", scaled, self.size(stride))
                 base = join(base, scaled)
         if places is None:
-            return Position(base or _i64(0), step)
+            return Position(base or i64(0), step)
         if base is not None:
             places = f.binary("add", places, f.splat(base, lanes_of(places.type)))
         if step:
-            places = f.binary("add", places, self._lanes_of(Position(_i64(0), step)))
-        return Position(_i64(0), 0, places)
+            places = f.binary("add", places, self._lanes_of(Position(i64(0), step)))
+        return Position(i64(0), 0, places)
 
     def load(self, node: Node, positions: Sequence[Position]) -> Value:
         """A node's element from memory."""
@@ -496,11 +493,11 @@ class Emitter:
                 body(Position(loop.index, 1))
             return
         count = f.binary("sub", end, begin)
-        rest = f.binary("and", count, _i64(self.lanes - 1))
+        rest = f.binary("and", count, i64(self.lanes - 1))
         whole = f.binary("sub", end, rest)
         with f.loop(begin, whole, self.lanes) as loop, self.scope():
             body(Position(loop.index, 1))
-        with f.when(f.compare("icmp sgt", rest, _i64(0))):
+        with f.when(f.compare("icmp sgt", rest, i64(0))):
             mask = f.first_lanes(rest, self.lanes)
             with self.masked(mask), self.scope():
                 body(Position(whole, 1))
@@ -550,8 +547,8 @@ def _emit_map(e: Emitter) -> Chunks:
     if len(shape) == 1 or _is_flat(e, e.kernel.roots, len(shape), 0):
         total = product(shape)
         each = e.share_of(_FLAT_CHUNK, *shape[1:])
-        begin = f.binary("mul", chunk, _i64(each))
-        end = e.least(f.binary("add", begin, _i64(each)), e.size(total))
+        begin = f.binary("mul", chunk, i64(each))
+        end = e.least(f.binary("add", begin, i64(each)), e.size(total))
         leading = [ZERO] * (len(shape) - 1)
         for root in e.kernel.roots:
             for access in root.operands:
@@ -565,8 +562,8 @@ def _emit_map(e: Emitter) -> Chunks:
     rows, inner = product(shape[:-1]), shape[-1]
     each = max(1, _FLAT_CHUNK // max(inner if isinstance(inner, int) else 256, 1))
     each = e.share_of(each, *shape[1:-1])
-    first = f.binary("mul", chunk, _i64(each))
-    last = e.least(f.binary("add", first, _i64(each)), e.size(rows))
+    first = f.binary("mul", chunk, i64(each))
+    last = e.least(f.binary("add", first, i64(each)), e.size(rows))
     with f.loop(first, last) as loop, e.scope():
         outer = e.decode(loop.index, shape[:-1])
         for root in e.kernel.roots:
@@ -576,7 +573,7 @@ def _emit_map(e: Emitter) -> Chunks:
         def along_row(position: Position) -> None:
             e.store_all(e.kernel.roots, lambda r: [*outer, position])
 
-        e.along(_i64(0), e.size(inner), along_row)
+        e.along(i64(0), e.size(inner), along_row)
     return Chunks(((rows, each),))
 
 
@@ -715,8 +712,8 @@ def _emit_rows(e: Emitter) -> Chunks:
     work = product(walk)
     each = max(1, _ROW_CHUNK // max(work if isinstance(work, int) else 256, 16))
     each = e.share_of(each, *kernel.shape[1:])
-    first = f.binary("mul", f.parameters[1], _i64(each))
-    last = e.least(f.binary("add", first, _i64(each)), e.size(rows))
+    first = f.binary("mul", f.parameters[1], i64(each))
+    last = e.least(f.binary("add", first, i64(each)), e.size(rows))
     is_short = len(walk) == 1 and isinstance(walk[0], int) and 0 < walk[0] <= e.lanes
 
     with f.loop(first, last) as loop, e.scope():
@@ -747,7 +744,7 @@ def _short_row(
 ) -> None:
     """A row that one vector holds: everything stays in registers."""
     f = e.f
-    position = Position(_i64(0), 1 if e.lanes > 1 else 0)
+    position = Position(i64(0), 1 if e.lanes > 1 else 0)
     if e.lanes == 1 and count > 1:
         _row_stage(e, outer, padding, [count], cores, roots)
         return
@@ -827,11 +824,11 @@ def _blocked(
     block = _SUM_BLOCK * lanes
     is_long = not isinstance(size, int) or size > 2 * block
     end = e.size(size)
-    rest = f.binary("urem", end, _i64(lanes)) if lanes > 1 else _i64(0)
+    rest = f.binary("urem", end, i64(lanes)) if lanes > 1 else i64(0)
     whole = f.binary("sub", end, rest)
     if is_long and cores:
         with f.loop(0, whole, block, totals) as blocks:
-            stop = e.least(f.binary("add", blocks.index, _i64(block)), whole)
+            stop = e.least(f.binary("add", blocks.index, i64(block)), whole)
             with f.loop(blocks.index, stop, lanes, start) as loop:
                 loop.carry(step(Position(loop.index, 1), loop.carried))
             joined = [
@@ -862,8 +859,8 @@ def _arg_extremum(
     dtype = core.access.node.dtype
     (size,) = walk
     with e.scope():
-        best = e.read(core.access, [*outer, Position(_i64(0))])
-    with f.loop(1, e.size(size), carried=[best, _i64(0)]) as loop, e.scope():
+        best = e.read(core.access, [*outer, Position(i64(0))])
+    with f.loop(1, e.size(size), carried=[best, i64(0)]) as loop, e.scope():
         x = e.read(core.access, [*outer, Position(loop.index)])
         top, place = loop.carried
         is_largest = core.kind == "argmax"
@@ -894,7 +891,7 @@ def _emit_columns(e: Emitter) -> Chunks:
         count = max(1, min(count, -(-width // e.lanes)))
     columns = count * e.lanes
     blocks = f.binary(
-        "udiv", f.binary("add", e.size(width), _i64(columns - 1)), _i64(columns)
+        "udiv", f.binary("add", e.size(width), i64(columns - 1)), i64(columns)
     )
     if not e.images:
         row = f.binary("udiv", f.parameters[1], blocks)
@@ -903,8 +900,8 @@ def _emit_columns(e: Emitter) -> Chunks:
         return Chunks(((width, columns), (product(outer_shape), 1)))
     rows = product(outer_shape)
     each = e.share_of(1, *outer_shape[1:])
-    first = f.binary("mul", f.parameters[1], _i64(each))
-    last = e.least(f.binary("add", first, _i64(each)), e.size(rows))
+    first = f.binary("mul", f.parameters[1], i64(each))
+    last = e.least(f.binary("add", first, i64(each)), e.size(rows))
     with f.loop(first, last) as walk, f.loop(0, blocks) as part, e.scope():
         _column_block(e, stages, outer_shape, width, count, walk.index, part.index)
     return Chunks(((rows, each),))
@@ -922,14 +919,14 @@ def _column_block(
     """So many vectors of columns, from top to bottom."""
     f, kernel = e.f, e.kernel
     columns = count * e.lanes
-    begin = f.binary("mul", block, _i64(columns))
+    begin = f.binary("mul", block, i64(columns))
     outer = e.decode(row, outer_shape)
     is_whole = isinstance(width, int) and width % columns == 0
     left = f.binary("sub", e.size(width), begin)
     strips: list[tuple[list[Position], Value | None]] = []
     for j in range(count):
-        base = f.binary("add", begin, _i64(j * e.lanes))
-        rest = f.binary("sub", left, _i64(j * e.lanes))
+        base = f.binary("add", begin, i64(j * e.lanes))
+        rest = f.binary("sub", left, i64(j * e.lanes))
         mask = None if is_whole or e.lanes == 1 else f.first_lanes(rest, e.lanes)
         strips.append(([*outer, Position(base, 1)], mask))
     for cores in stages:
@@ -998,9 +995,9 @@ def _summed(
         ]
 
     if is_short:
-        return block(_i64(0), end, totals)
+        return block(i64(0), end, totals)
     with f.loop(0, end, _SUM_BLOCK, totals) as blocks:
-        stop = e.least(f.binary("add", blocks.index, _i64(_SUM_BLOCK)), end)
+        stop = e.least(f.binary("add", blocks.index, i64(_SUM_BLOCK)), end)
         blocks.carry(block(blocks.index, stop, blocks.carried))
     return blocks.results
 
@@ -1016,8 +1013,8 @@ def _emit_join(e: Emitter) -> Chunks:
     outer, inner = node.shape[: node.axis], node.shape[node.axis + 1 :]
     rows, row = product(outer), product(node.shape[node.axis :])
     each = max(1, _FLAT_CHUNK // max(row if isinstance(row, int) else 256, 1))
-    first = f.binary("mul", f.parameters[1], _i64(each))
-    last = e.least(f.binary("add", first, _i64(each)), e.size(rows))
+    first = f.binary("mul", f.parameters[1], i64(each))
+    last = e.least(f.binary("add", first, i64(each)), e.size(rows))
 
     def part(where: list[Position], start: Size, size: Size, access: Access) -> None:
         def moved(p: Position) -> Position:
@@ -1036,7 +1033,7 @@ def _emit_join(e: Emitter) -> Chunks:
                 x = e.read(access, [*where, *own])
                 e.store(node, [*where, moved(own[0]), *own[1:]], x)
 
-            e.along(_i64(0), e.size(sizes[0]), body)
+            e.along(i64(0), e.size(sizes[0]), body)
 
         nest([size, *inner], [])
 
@@ -1057,8 +1054,8 @@ def _emit_scan(e: Emitter) -> Chunks:
     e.lanes = 1
     others = [s for a, s in enumerate(node.shape) if a != node.axis]
     rows = product(others)
-    first = f.binary("mul", f.parameters[1], _i64(16))
-    last = e.least(f.binary("add", first, _i64(16)), e.size(rows))
+    first = f.binary("mul", f.parameters[1], i64(16))
+    last = e.least(f.binary("add", first, i64(16)), e.size(rows))
     # -0 leaves every number as it is, -0 too.
     start = literal(llvm_type(node.dtype), -0.0 if node.dtype.kind == "f" else 0)
     with f.loop(first, last) as outer, e.scope():
@@ -1083,7 +1080,7 @@ def _emit_scatter(e: Emitter) -> Chunks:
     flat = [ZERO] * max(len(node.shape) - 1, 0)
     if node.shape:
         e.along(
-            _i64(0), e.size(product(node.shape)),
+            i64(0), e.size(product(node.shape)),
             lambda p: e.store(node, [*flat, p], zero),
         )  # fmt: skip
     else:

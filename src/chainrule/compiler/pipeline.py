@@ -13,7 +13,7 @@ from chainrule.compiler.fusion import Fused, fuse
 from chainrule.compiler.host import Target, host_target
 from chainrule.compiler.ir import SquaredBatch
 from chainrule.compiler.lowering import lower
-from chainrule.compiler.phases import arrange_windows
+from chainrule.compiler.polyphase import arrange_windows
 from chainrule.compiler.products import arrange
 from chainrule.compiler.program import Machine, assemble
 from chainrule.compiler.simplify import simplify

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from chainrule.compiler.emit import Function, Module, Value, vector
+from chainrule.compiler.emit import Function, Module, Value, i64, vector
 from chainrule.compiler.emit import number as literal
 from chainrule.compiler.fusion import Kernel
 from chainrule.compiler.host import Target
@@ -12,10 +12,6 @@ from chainrule.compiler.ir import Node, Spread
 from chainrule.compiler.loops import Chunks, Emitter, Position, Slots, llvm_type
 
 __all__ = ["emit_spread"]
-
-
-def _i64(value: int) -> Value:
-    return Value("i64", str(value))
 
 
 def emit_spread(
@@ -45,12 +41,12 @@ def emit_spread(
         each = min(rows, max(1, (1 << 14) // max(g.places[1] * g.channels, 1)))
     blocks = -(-rows // each)
     images = images or 1
-    block = f.binary("urem", f.parameters[1], _i64(blocks))
-    begin = f.binary("mul", block, _i64(each))
-    end = e.least(f.binary("add", begin, _i64(each)), _i64(rows))
-    first = f.binary("udiv", f.parameters[1], _i64(blocks))
-    first = f.binary("mul", first, _i64(images))
-    last = e.least(f.binary("add", first, _i64(images)), e.size(g.batch))
+    block = f.binary("urem", f.parameters[1], i64(blocks))
+    begin = f.binary("mul", block, i64(each))
+    end = e.least(f.binary("add", begin, i64(each)), i64(rows))
+    first = f.binary("udiv", f.parameters[1], i64(blocks))
+    first = f.binary("mul", first, i64(images))
+    last = e.least(f.binary("add", first, i64(images)), e.size(g.batch))
     with f.loop(first, last) as image:
         if not node.is_partition:
             writer.clear(image.index)
@@ -89,10 +85,10 @@ class _Spread:
         e = self.e
         if self.g.channels == 1:
             lanes, e.lanes = e.lanes, 1
-            body(Position(_i64(0)))  # type: ignore[operator]
+            body(Position(i64(0)))  # type: ignore[operator]
             e.lanes = lanes
         else:
-            e.along(_i64(0), _i64(self.g.channels), body)  # type: ignore[arg-type]
+            e.along(i64(0), i64(self.g.channels), body)  # type: ignore[arg-type]
 
     def windows(self, image: Value, first: Value, last: Value) -> None:
         """All windows of some rows of places."""
@@ -124,7 +120,7 @@ class _Spread:
                 (x, w.padding[1], g.image[1]),
             ):
                 if any(v > 0 for v in pad):
-                    ok = f.compare("icmp ult", place, _i64(size))
+                    ok = f.compare("icmp ult", place, i64(size))
                     inside = ok if inside is None else f.binary("and", inside, ok)
             taps.append((self._kept(full, g.images), inside))
         shares = self._shares(dy, taps, type)
@@ -196,5 +192,5 @@ class _Spread:
 
 def _place(f: Function, p: Value, stride: int, offset: int) -> Value:
     if stride != 1:
-        p = f.binary("mul", p, _i64(stride))
-    return f.binary("add", p, _i64(offset)) if offset else p
+        p = f.binary("mul", p, i64(stride))
+    return f.binary("add", p, i64(offset)) if offset else p

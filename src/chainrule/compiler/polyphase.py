@@ -44,7 +44,7 @@ __all__ = [
     "arrange_windows",
     "channels_of",
     "columns_of",
-    "phases_of",
+    "polyphase",
 ]
 
 Margins = tuple[tuple[int, int], ...]
@@ -107,7 +107,7 @@ class Phase:
         return self.rows.count * self.columns.count * channels
 
 
-def phases_of(by: Literal["outputs", "data"], g: Geometry) -> list[Phase]:
+def polyphase(by: Literal["outputs", "data"], g: Geometry) -> list[Phase]:
     """The phases of a convolution."""
     w = g.window
     axes = []
@@ -150,7 +150,7 @@ def packed_size(by: Literal["outputs", "data"], g: Geometry, columns: int) -> in
     """How many elements the filters have once they are packed."""
     terms, results = channels_of(by, g)
     panels = -(-results // columns)
-    depth = sum(phase.depth(terms) for phase in phases_of(by, g))
+    depth = sum(phase.depth(terms) for phase in polyphase(by, g))
     return max(1, g.groups * panels * columns * depth)
 
 
@@ -176,7 +176,7 @@ def _margins(node: Convolution) -> Margins:
         sizes = g.image if node.by == "outputs" else g.places
         found = [
             (p.rows.margin(sizes[0]), p.columns.margin(sizes[1]))
-            for p in phases_of(node.by, g)
+            for p in polyphase(node.by, g)
             if p.depth(1)
         ]
         pairs = tuple(_union([f[a] for f in found]) for a in (0, 1))

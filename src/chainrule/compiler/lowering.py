@@ -46,7 +46,16 @@ from chainrule.core.size import Size as CapturedSize
 from chainrule.core.spec import BOOL, INT64
 from chainrule.ops import elementwise, indexing, linalg, random, reduce, shape
 
-__all__ = ["Lowering", "View", "lower", "opaque", "own_places", "padded", "rule"]
+__all__ = [
+    "Lowering",
+    "Rule",
+    "View",
+    "lower",
+    "opaque",
+    "own_places",
+    "padded",
+    "rule",
+]
 
 
 class View(NamedTuple):

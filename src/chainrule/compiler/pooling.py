@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 
 from chainrule.compiler.emit import Function, Module, Value, i64, vector
 from chainrule.compiler.emit import number as literal
 from chainrule.compiler.fusion import Kernel
 from chainrule.compiler.host import Target
-from chainrule.compiler.ir import Node, Spread
+from chainrule.compiler.ir import Node, Size, Spread
 from chainrule.compiler.loops import Chunks, Emitter, Position, Slots, llvm_type
 
 __all__ = ["emit_spread"]
@@ -61,11 +62,9 @@ class _Spread:
         self.f, self.e, self.node = f, e, node
         self.g = node.geometry
 
-    def _kept(self, full: tuple[Position, ...], shape: object) -> list[Position]:
-        return [
-            p for p, size in zip(full, shape, strict=True)  # type: ignore[call-overload]
-            if size != 1
-        ]  # fmt: skip
+    def _kept(self, full: Sequence[Position], shape: Sequence[Size]) -> list[Position]:
+        """Without the positions along axes of size 1."""
+        return [p for p, size in zip(full, shape, strict=True) if size != 1]
 
     def clear(self, image: Value) -> None:
         """Zeros in the whole image."""
@@ -80,15 +79,15 @@ class _Spread:
 
             self._channels(body)
 
-    def _channels(self, body: object) -> None:
+    def _channels(self, body: Callable[[Position], None]) -> None:
         """Vectors of channels, the last one masked."""
         e = self.e
         if self.g.channels == 1:
             lanes, e.lanes = e.lanes, 1
-            body(Position(i64(0)))  # type: ignore[operator]
+            body(Position(i64(0)))
             e.lanes = lanes
         else:
-            e.along(i64(0), i64(self.g.channels), body)  # type: ignore[arg-type]
+            e.along(i64(0), i64(self.g.channels), body)
 
     def windows(self, image: Value, first: Value, last: Value) -> None:
         """All windows of some rows of places."""
@@ -128,7 +127,7 @@ class _Spread:
             if node.is_partition:
                 with e.scope():
                     e.remember(node, at, share)
-                    e.store_all(e.kernel.roots, lambda r, at=at: at)  # type: ignore
+                    e.store_all(e.kernel.roots, lambda r, at=at: at)  # type: ignore[misc]
             elif inside is None:
                 self._add(at, share)
             else:

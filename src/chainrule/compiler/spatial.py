@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -27,6 +27,7 @@ from chainrule.compiler.ir import (
 )
 from chainrule.compiler.lowering import (
     Lowering,
+    Rule,
     View,
     opaque,
     own_places,
@@ -62,25 +63,29 @@ def _flat_window(window: Window) -> Window:
     )  # fmt: skip
 
 
-def _otherwise(
-    to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
-) -> View | None:
-    """The value where there are no pixels, or no native code; else None."""
-    shapes = (*(x.shape for x in operands), shape)
-    is_known = all(isinstance(s, int) for given in shapes for s in given[1:])
-    if op.window.ndim > 2 or dtype.kind != "f" or not is_known:
-        return opaque(to, op, shape, dtype, operands)
-    if any(s == 0 for given in shapes for s in given):
-        return to.map(shape, dtype, scalar.constant(0.0))
-    return None
+def windowed(*classes: Any, most_taps: int = 1 << 30) -> Callable[[Rule], Rule]:
+    """Enter a rule for ops with a window of up to so many taps.
 
+    It is for images that have pixels, of known sizes and one or two axes of them.
+    """
 
-def _otherwise_pooled(
-    to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
-) -> View | None:
-    if math.prod(op.window.size) > _MOST_TAPS:
-        return opaque(to, op, shape, dtype, operands)
-    return _otherwise(to, op, shape, dtype, operands)
+    def enter(function: Rule) -> Rule:
+        def lowered(
+            to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
+        ) -> View:
+            sizes = [s for x in (*operands, View(shape, operands[0].access))
+                     for s in x.shape[1:]]  # fmt: skip
+            is_known = all(isinstance(s, int) for s in sizes)
+            is_small = op.window.ndim <= 2 and math.prod(op.window.size) <= most_taps
+            if not (is_known and is_small and dtype.kind == "f"):
+                return opaque(to, op, shape, dtype, operands)
+            if any(0 in x.shape for x in operands) or 0 in shape:
+                return to.map(shape, dtype, scalar.constant(0.0))
+            return function(to, op, shape, dtype, operands)
+
+        return rule(*classes)(lowered)
+
+    return enter
 
 
 def _geometry(images: Sizes, outputs: Sizes, window: Window, groups: int) -> Geometry:
@@ -104,14 +109,11 @@ def _kept(shape: Sequence[Size]) -> Sizes:
 # ------------------------------------------------------------------- convolution
 
 
-@rule(convolution.Convolve)
+@windowed(convolution.Convolve)
 def _convolve(
     to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
 ) -> View:
     x, w = operands
-    other = _otherwise(to, op, shape, dtype, operands)
-    if other is not None:
-        return other
     flat = _flat(View(shape, x.access)).shape
     window = _flat_window(op.window)
     g = _geometry(_flat(x).shape, flat, window, op.groups)
@@ -122,14 +124,11 @@ def _convolve(
     return View(shape, to.add(node).access)
 
 
-@rule(convolution.ConvolveToData)
+@windowed(convolution.ConvolveToData)
 def _convolve_to_data(
     to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
 ) -> View:
     y, w = operands
-    other = _otherwise(to, op, shape, dtype, operands)
-    if other is not None:
-        return other
     flat = _flat(View(shape, y.access)).shape
     window = _flat_window(op.window)
     g = _geometry(flat, _flat(y).shape, window, op.groups)
@@ -144,14 +143,11 @@ def _convolve_to_data(
     return View(shape, to.add(node).access)
 
 
-@rule(convolution.ConvolveToFilters)
+@windowed(convolution.ConvolveToFilters)
 def _convolve_to_filters(
     to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
 ) -> View:
     x, y = operands
-    other = _otherwise(to, op, shape, dtype, operands)
-    if other is not None:
-        return other
     window = _flat_window(op.window)
     g = _geometry(_flat(x).shape, _flat(y).shape, window, op.groups)
     a, b = _whole(to, x), _whole(to, y)
@@ -311,27 +307,21 @@ def _pooled(
     return View(shape, to.add(node).access)
 
 
-@rule(pooling.MaxPool, pooling.SumPool)
+@windowed(pooling.MaxPool, pooling.SumPool, most_taps=_MOST_TAPS)
 def _pool(
     to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
 ) -> View:
     (x,) = operands
-    other = _otherwise_pooled(to, op, shape, dtype, operands)
-    if other is not None:
-        return other
     if isinstance(op, pooling.MaxPool):
         return _pooled(to, x, op, shape, "maximum", -math.inf)
     return _pooled(to, x, op, shape, "add", 0.0)
 
 
-@rule(pooling.MaxPoolPick)
+@windowed(pooling.MaxPoolPick, most_taps=_MOST_TAPS)
 def _pick(
     to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
 ) -> View:
     z, x = operands
-    other = _otherwise_pooled(to, op, shape, dtype, operands)
-    if other is not None:
-        return other
     values, picks = (
         [View(_kept(shape), a) for a in _seen(to, t, op.window, shape, fill)]
         for t, fill in ((x, -math.inf), (z, 0.0))
@@ -350,25 +340,19 @@ def _pick(
     return View(shape, chosen.access)
 
 
-@rule(pooling.MaxPoolRoute)
+@windowed(pooling.MaxPoolRoute, most_taps=_MOST_TAPS)
 def _route(
     to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
 ) -> View:
     z, x = operands
-    other = _otherwise_pooled(to, op, shape, dtype, operands)
-    if other is not None:
-        return other
     return _spread(to, op, z, x, shape)
 
 
-@rule(pooling.SumPoolToData)
+@windowed(pooling.SumPoolToData, most_taps=_MOST_TAPS)
 def _sum_pool_to_data(
     to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
 ) -> View:
     (y,) = operands
-    other = _otherwise_pooled(to, op, shape, dtype, operands)
-    if other is not None:
-        return other
     return _spread(to, op, y, None, shape)
 
 

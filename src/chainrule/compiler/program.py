@@ -400,7 +400,7 @@ class Machine:
         kept: list[Any] = []
         if self._prepared != n:
             if len(self._arena) < memory.size_bytes + 128:
-                self._arena = np.zeros(memory.size_bytes + 128, np.uint8)
+                self._arena = np.empty(memory.size_bytes + 128, np.uint8)
             start = -(-self._arena.ctypes.data // 128) * 128
             for slot, offset in memory.offsets.items():
                 context[slot] = start + offset

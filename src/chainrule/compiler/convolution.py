@@ -97,14 +97,12 @@ class _Writer:
                 pointer = f.at(pointer, far, self.element)
         return pointer
 
-    def share(
-        self, number: Value, each: int, total: Size | Value
-    ) -> tuple[Value, Value]:
+    def share(self, number: Value, each: int, total: Size) -> tuple[Value, Value]:
         """Where part ``number`` of so many each begins and ends."""
         f = self.f
-        end = total if isinstance(total, Value) else self.e.size(total)
         first = f.binary("mul", number, i64(each)) if each != 1 else number
-        return first, self.e.least(f.binary("add", first, i64(each)), end)
+        end = f.binary("add", first, i64(each))
+        return first, self.e.least(end, self.e.size(total))
 
     def finish(self, *chunks: tuple[Size, int]) -> Chunks:
         self.f.ret()
@@ -339,7 +337,7 @@ class _Convolution:
         w, f, e = self.w, self.f, self.e
         most = w.registers // width
         plan = _pixel_tile(phase.rows.size, phase.columns.size, most)
-        by_image, by_row, by_column, _ = self.strides
+        _, by_row, by_column, _ = self.strides
         ty, tx = phase.rows, phase.columns
         pixel_row, pixel_column = ty.pace * by_row, tx.pace * by_column
         rows = tuple(
@@ -358,12 +356,7 @@ class _Convolution:
         size = len(rows) * width * w.lanes
         scratch = f.at_entry("ptr", f"alloca [{size} x {w.element}], align 64")
         with f.loop(*self.images) as images:
-            image = w.move(
-                self.image_origin,
-                (images.index, by_image),
-                (ty.offset, by_row), (tx.offset, by_column),
-                (group, self.terms),
-            )  # fmt: skip
+            image = self._image(phase, images.index, group)
             with f.loop(begin, end, plan.height) as down:
                 y = e.least(down.index, i64(ty.size - plan.height))
                 with f.loop(0, tx.size, plan.width) as along:
@@ -378,6 +371,16 @@ class _Convolution:
                         (down.index, y, last_y), (along.index, x), result, width, count,
                     )  # fmt: skip
 
+    def _image(self, phase: Phase, number: Value, group: Value) -> Value:
+        """Where the first term of a phase's first result lies in an image."""
+        by_image, by_row, by_column, _ = self.strides
+        return self.w.move(
+            self.image_origin,
+            (number, by_image),
+            (phase.rows.offset, by_row), (phase.columns.offset, by_column),
+            (group, self.terms),
+        )  # fmt: skip
+
     def _dots(
         self,
         phase: Phase,
@@ -389,7 +392,7 @@ class _Convolution:
     ) -> None:
         """One result of every pixel: vectors run along the terms, then along pixels."""
         w, f, e = self.w, self.f, self.e
-        by_image, by_row, by_column, _ = self.strides
+        _, by_row, by_column, _ = self.strides
         ty, tx = phase.rows, phase.columns
         pixel_row, pixel_column = ty.pace * by_row, tx.pace * by_column
         count = min(w.lanes, tx.size)
@@ -397,12 +400,7 @@ class _Convolution:
         lanes = ", ".join(f"i64 {j}" for j in range(w.lanes))
         numbers = Value(vector("i64", w.lanes), f"<{lanes}>")
         with f.loop(*self.images) as images:
-            image = w.move(
-                self.image_origin,
-                (images.index, by_image),
-                (ty.offset, by_row), (tx.offset, by_column),
-                (group, self.terms),
-            )  # fmt: skip
+            image = self._image(phase, images.index, group)
             with f.loop(begin, end) as down, f.loop(0, tx.size, w.lanes) as along:
                 x = e.least(along.index, i64(tx.size - count))
                 s = w.move(image, (down.index, pixel_row), (x, pixel_column))

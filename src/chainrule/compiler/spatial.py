@@ -73,13 +73,12 @@ def windowed(*classes: Any, most_taps: int = 1 << 30) -> Callable[[Rule], Rule]:
         def lowered(
             to: Lowering, op: Any, shape: Sizes, dtype: Dtype, operands: Sequence[View]
         ) -> View:
-            sizes = [s for x in (*operands, View(shape, operands[0].access))
-                     for s in x.shape[1:]]  # fmt: skip
-            is_known = all(isinstance(s, int) for s in sizes)
+            shapes = [*(x.shape for x in operands), shape]
+            is_known = all(isinstance(s, int) for given in shapes for s in given[1:])
             is_small = op.window.ndim <= 2 and math.prod(op.window.size) <= most_taps
             if not (is_known and is_small and dtype.kind == "f"):
                 return opaque(to, op, shape, dtype, operands)
-            if any(0 in x.shape for x in operands) or 0 in shape:
+            if any(0 in given for given in shapes):
                 return to.map(shape, dtype, scalar.constant(0.0))
             return function(to, op, shape, dtype, operands)
 
@@ -150,10 +149,10 @@ def _convolve_to_filters(
     x, y = operands
     window = _flat_window(op.window)
     g = _geometry(_flat(x).shape, _flat(y).shape, window, op.groups)
-    a, b = _whole(to, x), _whole(to, y)
-    kh, kw, channels, filters = g.kernel
     if _is_depthwise(g):
         return _correlated(to, x, y, g, shape)
+    a, b = _whole(to, x), _whole(to, y)
+    kh, kw, channels, filters = g.kernel
     size = kh * kw * channels * filters
     # As many parts as threads could want, but what they make is read once more.
     parts = min(16, max(1, _PARTS_BYTES // (size * dtype.itemsize)))

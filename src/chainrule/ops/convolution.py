@@ -150,9 +150,7 @@ class ConvolveToData(_Convolution):
     def compute(self, *arrays: Any) -> Any:
         y, w = arrays
         channels = w.shape[-2] * self.groups
-        wide = [h + lo + hi for h, (lo, hi) in
-                zip(self.sizes, self.window.padding, strict=True)]  # fmt: skip
-        x = np.zeros((y.shape[0], *wide, channels), y.dtype)
+        x = self.window.blank(y.shape[0], self.sizes, channels, y.dtype)
         grouped = _split(y, self.groups)
         w = w.reshape(*w.shape[:-1], self.groups, w.shape[-1] // self.groups)
         for tap, index in self.window.taps(y.shape[1:-1]):

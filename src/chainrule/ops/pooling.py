@@ -56,6 +56,16 @@ class _Pooling(Op):
                 expected=str(self._pooled(x)),
             )
 
+    def _joined(self, x: Array, padding: float, join: np.ufunc) -> Array:
+        """What the taps see, joined one after another."""
+        padded = self.window.padded(x, padding)
+        sizes = self.window.output_sizes(self.name, x.shape[1:-1])
+        first, *others = (padded[index] for _, index in self.window.taps(sizes))
+        y = first.copy()
+        for seen in others:
+            join(y, seen, out=y)
+        return y
+
     def _largest(self, x: Array) -> Array:
         """The number of the tap that holds the first largest element; NaN counts so."""
         views = self.window.patches(self.window.padded(x, _lowest(x.dtype)))
@@ -84,16 +94,7 @@ class MaxPool(_Pooling):
 
     def compute(self, *arrays: Any) -> Any:
         (x,) = arrays
-        padded = self.window.padded(x, _lowest(x.dtype))
-        sizes = self.window.output_sizes(self.name, x.shape[1:-1])
-        y: Any = None
-        for _, index in self.window.taps(sizes):
-            y = (
-                padded[index].copy()
-                if y is None
-                else np.maximum(y, padded[index], out=y)
-            )
-        return y
+        return self._joined(x, _lowest(x.dtype), np.maximum)
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
         return (apply(MaxPoolRoute.make(self.window), dy, x),)
@@ -116,9 +117,7 @@ class MaxPoolRoute(_Pooling):
     def compute(self, *arrays: Any) -> Any:
         z, x = arrays
         chosen = self._largest(x)
-        sizes = [h + lo + hi for h, (lo, hi) in
-                 zip(x.shape[1:-1], self.window.padding, strict=True)]  # fmt: skip
-        y = np.zeros((x.shape[0], *sizes, x.shape[-1]), x.dtype)
+        y = self.window.blank(x.shape[0], x.shape[1:-1], x.shape[-1], x.dtype)
         for number, (_, index) in enumerate(self.window.taps(z.shape[1:-1])):
             y[index] += np.where(chosen == number, z, 0)
         return self.window.unpadded(y, x.shape[1:-1])
@@ -175,12 +174,7 @@ class SumPool(_Pooling):
 
     def compute(self, *arrays: Any) -> Any:
         (x,) = arrays
-        padded = self.window.padded(x)
-        y: Any = None
-        sizes = self.window.output_sizes(self.name, x.shape[1:-1])
-        for _, index in self.window.taps(sizes):
-            y = padded[index].copy() if y is None else np.add(y, padded[index], out=y)
-        return y
+        return self._joined(x, 0.0, np.add)
 
     def gradient(self, dy: Tensor, y: Tensor, x: Tensor) -> Any:
         return (apply(SumPoolToData.make(self.window, x.shape[1:-1]), dy),)
@@ -204,9 +198,7 @@ class SumPoolToData(_Pooling):
 
     def compute(self, *arrays: Any) -> Any:
         (y,) = arrays
-        sizes = [h + lo + hi for h, (lo, hi) in
-                 zip(self.sizes, self.window.padding, strict=True)]  # fmt: skip
-        x = np.zeros((y.shape[0], *sizes, y.shape[-1]), y.dtype)
+        x = self.window.blank(y.shape[0], self.sizes, y.shape[-1], y.dtype)
         for _, index in self.window.taps(y.shape[1:-1]):
             x[index] += y
         return self.window.unpadded(x, self.sizes)

@@ -122,6 +122,13 @@ class Window:
             x = np.pad(x, widths, constant_values=value)
         return x[(slice(None), *crop)]
 
+    def blank(
+        self, n: int, sizes: Sequence[int], channels: int, dtype: np.dtype[Any]
+    ) -> Array:
+        """Zeros for n images of these sizes, as ``padded`` would give them."""
+        wide = (h + lo + hi for h, (lo, hi) in zip(sizes, self.padding, strict=True))
+        return np.zeros((n, *wide, channels), dtype)
+
     def unpadded(self, y: Array, sizes: Sequence[int]) -> Array:
         """The elements of x, given those of ``padded(x)``: zeros where it cropped."""
         if np.min(self.padding) < 0:

@@ -223,6 +223,49 @@ def test_a_copied_panel_of_the_vector_operand_gives_the_product(name):
         del library
 
 
+@pytest.mark.parametrize("form", ["outer", "dot"])
+@pytest.mark.parametrize("name", usable_targets())
+def test_a_vector_operand_that_is_streamed_gives_the_product(name, form):
+    """Terms come in blocks, for which the sums of all tiles wait in memory."""
+    target = TARGETS[name]
+    unknown = plan_contraction(target, form, "float", None, None, None)
+    known = plan_contraction(target, form, "float", None, 100, 100)
+    for plan in (unknown, known):
+        plan = replace(
+            plan,
+            block=16,
+            streamed=True,
+            ahead=form == "outer",
+            rows_per_chunk=2 * plan.heights[0],
+            columns_per_chunk=(2 if form == "outer" else 1) * plan.tile_columns,
+        )
+        library, kernel = build(plan, target)
+        for p in (1, 13, 27, 33, 100):
+            for q in (100,) if plan.columns else (3, 33, 100):
+                for k in (100,) if plan.depth else (1, 16, 33, 100):
+                    check(kernel, plan, (p, q, k), 2, s_transposed=False)
+        del library
+
+
+def test_large_weights_are_streamed_for_few_rows():
+    target = TARGETS["avx512"]
+    few = plan_contraction(
+        target, "outer", "float", None, 4096, 9216, usual=(16, 4096, 9216)
+    )
+    many = plan_contraction(
+        target, "outer", "float", None, 4096, 9216, usual=(256, 4096, 9216)
+    )
+    assert few.streamed and not many.streamed
+    back = plan_contraction(
+        target, "dot", "float", None, 9216, 4096, usual=(16, 9216, 4096)
+    )
+    assert back.streamed
+    gradient = plan_contraction(
+        target, "outer", "float", 9216, 4096, None, usual=(9216, 4096, 16)
+    )
+    assert gradient.heights[0] < few.heights[0]
+
+
 def test_large_operands_are_copied_and_small_products_are_one_chunk():
     target = TARGETS["avx512"]
     large = plan_contraction(target, "outer", "float", None, 1024, 1024)

@@ -25,6 +25,7 @@ from chainrule.compiler.ir import (
     Node,
     Place,
     Size,
+    at,
     product,
 )
 from chainrule.compiler.loops import (
@@ -208,6 +209,7 @@ def emit_product(
     target: Target,
     slots: Slots,
     stored: set[Node],
+    batch: int = 1,
 ) -> Chunks:
     """Add a product's kernel to the module; how many chunks it has."""
     (node,) = kernel.cores
@@ -233,7 +235,7 @@ def emit_product(
         *static,
         transposed=transposed,
         whole_rows=bool(own_rows),
-        typical_depth=node.depth if isinstance(node.depth, int) else None,
+        usual=(at(rows, batch), at(columns, batch), at(node.depth, batch)),
     )
     emitters: dict[int, Emitter] = {}
 

@@ -111,7 +111,11 @@ def assemble(
     for kernel in fused.kernels:
         if kernel.kind != "numpy":
             emit = EMITTERS.get(kernel.kind, emit_loops)
-            given = {"images": images[kernel]} if images[kernel] else {}
+            given: dict[str, Any] = {}
+            if images[kernel]:
+                given["images"] = images[kernel]
+            if kernel.kind == "product":
+                given["batch"] = batch or 1
             chunks[kernel] = emit(module, kernel, target, slots, fused.stored, **given)
     for node in fused.stored:
         if not isinstance(node, Alias):

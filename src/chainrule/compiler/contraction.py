@@ -518,8 +518,7 @@ class _Kernel:
                 f.label(f"{name}.{height}")
             if self.plan.form == "outer":
                 start = _least(f, p, _minus(f, self.last_row, height))
-                self._ask_ahead(p, q, height, len(part.masks))
-                self._outer(tile, start, height, part)
+                self._outer(tile, p, q, start, height, part)
             else:
                 start = p
                 self._dot(start, q, height, count)
@@ -540,79 +539,128 @@ class _Kernel:
         f.jump(name)
         f.label(f"{name}.end")
 
-    def _ask_ahead(self, p: Value, q: Value, height: int, width: int) -> None:
-        """Ask for what the epilogue of a tile will read."""
+    def _ask_ahead(self, p: Value, q: Value, row: Value, width: int) -> None:
+        """Ask for what the epilogue will read for one row of the tile at p and q."""
         f = self.f
-        if not self.ahead:
-            return
-        if self.plan.transposed:
-            # Its vectors lie one after another: the tile's columns are their rows.
+        assert self.ahead
+        row = _least(f, f.binary("add", p, row), _minus(f, self.last_row, 1))
+        for j in range(width):
+            self.ahead(f, row, f.binary("add", q, i64(j * self.plan.lanes)))
+
+    def _ask_for_columns(self, q: Value, width: int) -> None:
+        """The same where it reads columns, which lie one after another."""
+        f = self.f
+        if self.ahead:
             with f.loop(0, width * self.plan.lanes) as loop:
                 self.ahead(f, i64(0), f.binary("add", q, loop.index))
-            return
-        last = _least(f, f.binary("add", p, i64(height)), self.last_row)
-        with f.loop(p, last) as loop:
-            for j in range(width):
-                column = f.binary("add", q, i64(j * self.plan.lanes))
-                self.ahead(f, loop.index, column)
 
-    def _outer(self, tile: Value, p: Value, height: int, part: _Part) -> None:
-        """A tile of broadcast × vector products, from row p on."""
+    def _outer(
+        self, tile: Value, p: Value, q: Value, start: Value, height: int, part: _Part
+    ) -> None:
+        """A tile of broadcast × vector products, from row ``start`` on.
+
+        Rows from p on are handed out, and for them the epilogue's memory is asked for
+        row by row between the terms: all at once there would be more to wait for than
+        the processor can have under way.
+        """
         f, at, element = self.f, self.at, self.plan.element
         width, lanes = len(part.masks), self.plan.lanes
-        s = f.at(part.scalars, _times(f, p, at.row_stride), element)
-        v = part.vectors
+        s = f.at(part.scalars, _times(f, start, at.row_stride), element)
         rows = [_times(f, i, at.row_stride) for i in range(height)]
         places = [
             f.at(tile, (i * self.plan.width + j) * lanes, element)
             for i in range(height)
             for j in range(width)
         ]
-        if self.plan.block:
-            sums = [f.load(place, self.type) for place in places]
-        else:
-            sums = [Value(self.type, "zeroinitializer")] * (height * width)
+        zeros = [Value(self.type, "zeroinitializer")] * (height * width)
+        if self.plan.transposed:
+            self._ask_for_columns(q, width)
+        is_asking = self.ahead and not (self.plan.block or self.plan.transposed)
 
         def step(values: Sequence[Value]) -> list[Value]:
-            s, v, *sums = values
-            vectors = [
-                self._load(f.at(v, j * lanes, element), mask)
-                for j, mask in enumerate(part.masks)
-            ]
-            following = []
-            for i, row in enumerate(rows):
-                scalar = f.splat(f.load(f.at(s, row, element), element), lanes)
-                for x, y in zip(vectors, sums[i * width :], strict=False):
-                    following.append(f.fma(scalar, x, y))
-            if self.plan.ahead:
-                for j in range(width):
-                    far: Size = self.plan.tile_columns
-                    if self.plan.streamed:
-                        far = _times(f, self.plan.block, part.vector_stride)
-                    next_tile = f.at(f.at(v, far, element), j * lanes, element)
-                    f.prefetch(next_tile)
-            s = f.at(s, at.depth_stride, element)
-            return [s, f.at(v, part.vector_stride, element), *following]
+            return self._outer_step(values, rows, part)
 
-        values = [s, v, *sums]
-        depth, unroll = part.depth, 1
-        whole, odd = depth, 0
+        def before() -> list[Value]:
+            if not self.plan.block:
+                return zeros
+            return [f.load(place, self.type) for place in places]
+
+        def store(sums: Sequence[Value]) -> None:
+            for total, place in zip(sums, places, strict=True):
+                f.store(total, place)
+
+        def terms(
+            first: Value | int, last: Size, unroll: int, values: Sequence[Value]
+        ) -> list[Value]:
+            with f.loop(first, last, unroll, values, nonempty=True) as loop:
+                values = loop.carried
+                for _ in range(unroll):
+                    values = step(values)
+                loop.carry(values)
+            return list(loop.results)
+
+        def many(whole: Size, unroll: int) -> list[Value]:
+            """Some terms, of which there is at least one round."""
+            values = [s, part.vectors, *before()]
+            if not is_asking:
+                return terms(0, whole, unroll, values)
+            each, count = _shares(f, whole, unroll, height)
+            with f.loop(0, count, 1, values, nonempty=True) as loop:
+                self._ask_ahead(p, q, loop.index, width)
+                first = f.binary("mul", loop.index, _value(each))
+                last = _least(f, f.binary("add", first, _value(each)), whole)
+                loop.carry(terms(first, last, unroll, loop.carried))
+            return list(loop.results)
+
+        depth = part.depth
         if isinstance(depth, int):
             unroll = min(_UNROLL, depth)
-            odd = depth % unroll
-            whole = depth - odd
-        elif at.depth is not None:
-            unroll = _UNROLL
-        with f.loop(0, whole, unroll, values, nonempty=True) as loop:
-            values = loop.carried
-            for _ in range(unroll):
+            values = many(depth - depth % unroll, unroll)
+            for _ in range(depth % unroll):
                 values = step(values)
-            loop.carry(values)
-        values = loop.results
-        for _ in range(odd):
-            values = step(values)
-        for total, place in zip(values[2:], places, strict=True):
-            f.store(total, place)
+            store(values[2:])
+            return
+        if at.depth is not None:  # which is even
+            store(many(depth, _UNROLL)[2:])
+            return
+        unroll = _UNROLL if self.plan.transposed else _UNROLL_OPEN
+        whole = f.binary("and", depth, i64(-unroll))
+        is_some = f.compare("icmp sgt", whole, i64(0))
+        with f.when(is_some):
+            store(many(whole, unroll)[2:])
+        if not self.plan.block:
+            with f.when(f.compare("icmp eq", whole, i64(0))):
+                store(zeros)
+        with f.loop(whole, depth) as loop:
+            at_s = f.at(s, _times(f, loop.index, at.depth_stride), element)
+            at_v = _times(f, loop.index, part.vector_stride)
+            sums = [f.load(place, self.type) for place in places]
+            store(step([at_s, f.at(part.vectors, at_v, element), *sums])[2:])
+
+    def _outer_step(
+        self, values: Sequence[Value], rows: Sequence[Size], part: _Part
+    ) -> list[Value]:
+        """One term of every sum: (s, v, sums), and the same for the next term."""
+        f, at, element = self.f, self.at, self.plan.element
+        s, v, *sums = values
+        lanes, width = self.plan.lanes, len(part.masks)
+        vectors = [
+            self._load(f.at(v, j * lanes, element), mask)
+            for j, mask in enumerate(part.masks)
+        ]
+        following = []
+        for i, row in enumerate(rows):
+            scalar = f.splat(f.load(f.at(s, row, element), element), lanes)
+            for x, y in zip(vectors, sums[i * width :], strict=False):
+                following.append(f.fma(scalar, x, y))
+        if self.plan.ahead:
+            far: Size = self.plan.tile_columns
+            if self.plan.streamed:
+                far = _times(f, self.plan.block, part.vector_stride)
+            for j in range(width):
+                f.prefetch(f.at(f.at(v, far, element), j * lanes, element))
+        s = f.at(s, at.depth_stride, element)
+        return [s, f.at(v, part.vector_stride, element), *following]
 
     def _dot(self, p: Value, q: Value, height: int, count: Size) -> None:
         """A tile of dot products: ``height`` rows times one vector of columns."""
@@ -796,7 +844,9 @@ class _Kernel:
         return self.f.masked_load(pointer, mask, self.type)
 
 
-_UNROLL = 2  # steps of k in one round: counting takes ports that products need
+# Steps of k in one round: counting takes ports that products need.
+_UNROLL = 2
+_UNROLL_OPEN = 4  # where their number is known at run time only
 
 # Columns of one tile of dot products.
 _DOTS = 4
@@ -827,6 +877,18 @@ def _blocks(f: Function, extent: Size, each: int) -> Size:
     if isinstance(extent, int):
         return -(-extent // each)
     return f.binary("udiv", f.binary("add", extent, i64(each - 1)), i64(each))
+
+
+def _shares(f: Function, count: Size, unit: int, parts: int) -> tuple[Size, Size]:
+    """A count of units cut into at most so many parts: how large, and how many."""
+    if isinstance(count, int):
+        each = -(-count // (unit * parts)) * unit
+        return each, -(-count // each)
+    units = f.binary("udiv", f.binary("add", count, i64(unit * parts - 1)),
+                     i64(unit * parts))  # fmt: skip
+    size = f.binary("mul", units, i64(unit))
+    more = f.binary("add", count, f.binary("sub", size, i64(1)))
+    return size, f.binary("udiv", more, size)
 
 
 def _divide(f: Function, x: Value, by: Size) -> tuple[Value, Value]:

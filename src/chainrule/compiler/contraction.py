@@ -51,6 +51,7 @@ _UNKNOWN = 128  # what an extent known only at run time is taken to be when plan
 _LARGE_BYTES = 1_400_000
 _LARGE_DEPTH = 700
 _PANEL_BYTES = 32 * 1024
+_AHEAD_BYTES = 600_000  # of a V that what comes between displaces from the caches
 
 # A V that comes from memory for few rows is read in the order in which it lies: a few
 # of its rows at a time, for which the sums of a chunk wait in the second cache. Dot
@@ -190,10 +191,14 @@ def plan_contraction(
     if large and row_tiles >= 4 and depth is not None and depth >= _LARGE_DEPTH:
         block = _PANEL_BYTES // (width * lanes * size)
         tiles = max(tiles, min(row_tiles, 10))
+    v_bytes = (depth or 0) * (columns or 0) * size
     is_streamed = (
         not (whole_rows or transposed)
         and (form == "dot" or typical[0] <= _STREAMED_ROWS)
-        and (depth or 0) * (columns or 0) * size >= _STREAMED_BYTES
+        and v_bytes >= _STREAMED_BYTES
+    )
+    asks_ahead = form == "outer" and (
+        v_bytes >= _AHEAD_BYTES or (large and row_tiles == 1)
     )
     if is_streamed and form == "dot":
         block = _DOT_BLOCK
@@ -230,7 +235,7 @@ def plan_contraction(
         rows_each * heights[0],
         columns_each * width * lanes,
         block,
-        ahead=is_streamed or (large and row_tiles == 1),
+        ahead=is_streamed or (asks_ahead and not block),
         transposed=transposed,
         streamed=is_streamed,
     )
@@ -260,9 +265,12 @@ def _height(rows: int, most: int) -> int:
 
 
 def _even_share(count: int, most: int) -> int:
-    """How many of ``count`` things each part gets if none may have over ``most``."""
+    """How many of ``count`` things each part gets if none may have over ``most``.
+
+    Parts are even in number, so that each half of the things is one thread's.
+    """
     parts = -(-count // min(count, most))
-    return -(-count // parts)
+    return -(-count // (parts + (parts > 1 and parts % 2)))
 
 
 Extents = Callable[[Function], tuple[Size, Size, Size]]

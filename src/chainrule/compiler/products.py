@@ -327,20 +327,25 @@ def emit_product(
             e.along(begin, end, body)
 
     read = [n for n in _read_with(kernel, stored) if n.shape == node.shape]
+    picked = [] if batches or swapped else [a for r in results for a in _picked(r)]
 
     def ahead(f: Function, p: Value, q: Value) -> None:
         e = emitter(f)
         at_p, at_q = Position(p), Position(q)
         positions = [*where, at_q, at_p] if swapped else [*where, at_p, at_q]
-        for other in read:
-            address = e._address(other, positions)
-            place = f.at(e.pointer(other), address.base, llvm_type(other.dtype))
+        found = [(other, positions) for other in read]
+        for access in dict.fromkeys(picked):
+            row = e._at(access.places[0], positions)
+            found.append((access.node, [row, at_q]))
+        for other, places in found:
+            address = e._address(other, places)
+            place = f.at(e.pointer(other), address.base, memory_type(other.dtype))
             f.prefetch(place)
 
     emit_contraction(
         module, f"cr_{kernel.name}", plan, operands, epilogue, extents=extents,
         prepare=prepare if own_rows else None,
-        ahead=ahead if read else None,
+        ahead=ahead if read or picked else None,
     )  # fmt: skip
     return Chunks(
         (

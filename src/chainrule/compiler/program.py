@@ -22,7 +22,7 @@ from chainrule.compiler.convolution import (
     emit_filters,
     emit_pack,
 )
-from chainrule.compiler.emit import Function, Module, Value
+from chainrule.compiler.emit import Function, Module, Value, i64
 from chainrule.compiler.fusion import Fused, Kernel
 from chainrule.compiler.host import Target
 from chainrule.compiler.ir import (
@@ -183,27 +183,46 @@ def _emit_segment(
 def _emit_phase(module: Module, chains: Sequence[Chain], slot: int) -> None:
     """``void cr_phase(ctx, chunk)``: find the chain that a chunk belongs to.
 
-    The slots from ``slot`` + 1 on hold the number of chunks of each chain.
+    The slots from ``slot`` + 1 on hold the number of chunks of each chain. Of every
+    chain the first half comes first, then the second halves: threads begin with equal
+    ranges of chunks, and so each with the same part of every value, phase after phase.
     """
     f = Function(module, f"cr_phase{slot}", [("ptr", "ctx"), ("i64", "chunk")],
                  linkage="internal")  # fmt: skip
     ctx, chunk = f.parameters
 
-    def run(chain: Chain) -> None:
+    def run(chain: Chain, chunk: Value) -> None:
         for kernel in chain:
             f.call(f"cr_{kernel.name}", "void", ctx, chunk)
         f.ret()
 
-    for i, chain in enumerate(chains[:-1]):
-        count = _slot(f, slot + 1 + i)
+    if len(chains) == 1:
+        run(chains[0], chunk)
+        module.add(f)
+        return
+    counts = [_slot(f, slot + 1 + i) for i in range(len(chains))]
+    halves = [
+        # Of odd counts, the larger half is first here and second there.
+        f.binary("lshr", f.binary("add", count, i64((i + 1) % 2)), i64(1))
+        for i, count in enumerate(counts)
+    ]
+    before = halves[0]
+    for half in halves[1:]:
+        before = f.binary("add", before, half)
+    is_second = f.compare("icmp sge", chunk, before)
+    chunk = f.select(is_second, f.binary("sub", chunk, before), chunk)
+    for i, (chain, count, half) in enumerate(zip(chains, counts, halves, strict=True)):
+        mine = f.select(is_second, f.binary("sub", count, half), half)
+        first = f.select(is_second, half, i64(0))
         name = f.fresh("chain")
-        mine = f.compare("icmp slt", chunk, count)
-        f.branch(mine, name, f"{name}.else")
-        f.label(name)
-        run(chain)
-        f.label(f"{name}.else")
-        chunk = f.binary("sub", chunk, count)
-    run(chains[-1])
+        if i + 1 < len(chains):
+            here = f.compare("icmp slt", chunk, mine)
+            f.branch(here, name, f"{name}.else")
+            f.label(name)
+        run(chain, f.binary("add", first, chunk))
+        if i + 1 < len(chains):
+            f.label(f"{name}.else")
+            chunk = f.binary("sub", chunk, mine)
     module.add(f)
 
 

@@ -537,13 +537,21 @@ class CapturedGraph:
             all(module.training == training for module, training in self.modules)
             and all(t._grad is None for t in self.without_gradient)
             and all(
-                node.tensor.requires_grad == node.requires_grad
-                and node.tensor._array.dtype == node.dtype
-                and node.tensor._array.shape == node.shape
-                for node in self.leaves
-                if node.tensor is not None
+                tensor.requires_grad == requires_grad
+                and tensor._array.dtype == dtype
+                and tensor._array.shape == shape
+                for tensor, requires_grad, dtype, shape in self._expected
             )
         )
+
+    @functools.cached_property
+    def _expected(self) -> list[tuple[Tensor, bool, Any, tuple[int, ...]]]:
+        """Leaves with what was true of them; plain, as every call compares it."""
+        return [
+            (n.tensor, n.requires_grad, n.dtype, tuple(n.shape))
+            for n in self.leaves
+            if n.tensor is not None
+        ]
 
     def rebuild(self, values: Sequence[Any], n: int | None = None) -> Any:
         """What the function returns: ``values`` in the places of the outputs."""

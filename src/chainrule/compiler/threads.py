@@ -18,7 +18,8 @@ to touch when the interpreter ends. The protocol, in the order of the code below
 * The caller waits for claimed chunks only, never for a worker that has claimed nothing.
 * A second caller at the same time, or a kernel that calls again, finds the pool taken
   and runs all of its chunks itself.
-* Idle workers spin for some 50 µs, yield, then sleep until they are woken by name.
+* Idle workers spin for some 200 µs, yield, then sleep until they are woken by name: as
+  long as Python takes from one call to the next, since waking one takes 50 µs and more.
 
 Source: the counted sleepers and the check between announcing sleep and sleeping follow
 Dekker's rule (each side writes its word, then reads the other's, sequentially
@@ -49,7 +50,7 @@ __all__ = ["Pool", "emit_flush_denormals", "emit_restore", "pool"]
 MOST_THREADS = 256
 """More than these are not started; the pool's memory has a line for each."""
 
-_SPIN_US = 50
+_SPIN_US = 200
 _NUM_YIELDS = 4
 
 # Where things stand in the pool's memory. What different threads write stands 128 bytes

@@ -36,6 +36,16 @@ def integers(below: int) -> Callable[..., Any]:
     return lambda rng, shape: rng.integers(0, below, size=shape)
 
 
+class Noisy(nn.Module):
+    """ColorFilterArray with noise that follows from the picture, as its one input."""
+
+    def __init__(self) -> None:
+        self.filters = nn.ColorFilterArray(2, shot=0.1, read=0.2)
+
+    def forward(self, x: Any) -> Any:
+        return self.filters(x * x, x.sum(axis=-1, keepdims=True))
+
+
 class Chosen(nn.Module):
     """BatchReindex with its second input fixed, so that it takes one like the rest."""
 
@@ -47,6 +57,7 @@ class Chosen(nn.Module):
 
 
 IMAGE = (5, 6, 4)
+COLOR = (5, 4, 3)
 
 ROWS = {
     "AdaptiveAveragePool": Row(lambda: nn.AdaptiveAveragePool((2, 3)), IMAGE),
@@ -60,6 +71,12 @@ ROWS = {
     "BatchNorm frozen": Row(lambda: nn.BatchNorm(4, frozen=True), IMAGE),
     "BatchReindex": Row(Chosen, mixes_examples=True),
     "Bias": Row(lambda: nn.Bias(4)),
+    "ColorFilterArray": Row(lambda: nn.ColorFilterArray(2), COLOR),
+    "ColorFilterArray becoming pure": Row(
+        lambda: nn.ColorFilterArray(3, colors="rgbw", sharpening=0.7), COLOR
+    ),
+    "ColorFilterArray with noise": Row(Noisy, COLOR),
+    "ColorFilterArray fixed": Row(nn.ColorFilterArray.bayer, COLOR),
     "Conv": Row(lambda: nn.Conv(4, 3, 3), IMAGE),
     "Conv along one axis": Row(lambda: nn.Conv(2, 3, (3,), stride=2), (7, 2)),
     "Conv of each channel": Row(
@@ -239,7 +256,7 @@ def test_first_values_follow_from_the_seed_alone(row: Row) -> None:
     for path, value in first.items():
         np.testing.assert_array_equal(value, again[path])
         assert np.isfinite(value).all()
-        if len(np.unique(value)) > 1 and path not in {"mean", "std"}:
+        if len(np.unique(value)) > 1 and path not in {"mean", "std", "fixed"}:
             assert (value != other[path]).any()
 
 

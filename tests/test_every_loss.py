@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
+from skimage.metrics import structural_similarity
 
 import chainrule as cr
 from chainrule import nn
@@ -25,6 +26,7 @@ PRICES = np.random.default_rng(8).uniform(0.0, 2.0, (K, K))
 SIMILAR = np.array([1, 0, 0, 1, 0])
 OTHERS = np.random.default_rng(9).normal(size=(N, K))
 ONE_HOT = np.eye(K)[LABELS]
+PICTURES = np.random.default_rng(10).normal(size=(N, 12, 11, 2))
 
 
 def sigmoid(s: Any) -> Any:
@@ -50,6 +52,17 @@ def contrastive(a: Any, margin: float) -> Any:
     return 0.5 * np.where(SIMILAR, d**2, np.maximum(0, margin - d) ** 2)
 
 
+def dissimilarity(pictures: Any) -> Any:
+    each = [
+        structural_similarity(
+            x, y, data_range=4.0, channel_axis=-1,
+            gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+        )
+        for x, y in zip(pictures, PICTURES, strict=True)
+    ]  # fmt: skip
+    return 1 - np.array(each)
+
+
 @dataclass(frozen=True)
 class Row:
     """A loss of one tensor, its formula for the examples' losses, and its inputs."""
@@ -57,6 +70,7 @@ class Row:
     loss: Callable[..., cr.Tensor]
     formula: Callable[[Any], Any]
     is_probability: bool = False
+    shape: tuple[int, ...] = (K,)
 
 
 ROWS = {
@@ -117,6 +131,11 @@ ROWS = {
         lambda p, **k: nn.absolute_error(p, OTHERS, **k),
         lambda p: np.abs(p - OTHERS).sum(axis=1),
     ),
+    "ssim": Row(
+        lambda p, **k: nn.ssim(p, PICTURES, peak=4.0, **k),
+        dissimilarity,
+        shape=PICTURES.shape[1:],
+    ),
     "contrastive": Row(
         lambda a, **k: nn.contrastive(a, OTHERS, SIMILAR, margin=4.0, **k),
         lambda a: contrastive(a, 4.0),
@@ -135,7 +154,7 @@ every_classifying_loss = pytest.mark.parametrize("name", CLASSIFYING)
 
 
 def outputs(row: Row, dtype: str = "float64") -> Any:
-    scores = np.random.default_rng(0).normal(size=(N, K)) * 2
+    scores = np.random.default_rng(0).normal(size=(N, *row.shape)) * 2
     return (softmax(scores, axis=1) if row.is_probability else scores).astype(dtype)
 
 
@@ -187,7 +206,8 @@ def test_the_dtype_of_the_outputs_is_kept(row: Row, dtype: str) -> None:
 def test_extreme_outputs_have_finite_losses_and_gradients(row: Row, dtype: str) -> None:
     signs = np.sign(outputs(row))
     extreme = np.clip(signs, 0, 1) if row.is_probability else signs * 1e4
-    for array in (extreme, -extreme, np.zeros((N, K)), extreme * (np.arange(K) == 1)):
+    second = np.arange(extreme.shape[-1]) == 1
+    for array in (extreme, -extreme, np.zeros_like(extreme), extreme * second):
         s = cr.Tensor(array.astype(dtype), requires_grad=True)
         y = row.loss(s)
         y.backward()
@@ -216,7 +236,7 @@ def test_an_unknown_reduction_is_refused(row: Row) -> None:
 def test_no_examples_are_refused(row: Row) -> None:
     loss = ROWS["squared_error"].loss if row is ROWS["contrastive"] else row.loss
     with pytest.raises(ShapeError):
-        loss(np.zeros((0, K)))
+        loss(np.zeros((0, *row.shape)))
 
 
 def test_very_wrong_scores_cost_their_gap_and_pull_with_full_strength() -> None:
@@ -439,7 +459,7 @@ def test_losses_are_found_by_name() -> None:
     assert str(caught.value) == (
         "unknown loss 'sotfmax'\n"
         "  got:      'sotfmax'\n"
-        "  expected: one of absolute, extended, sigmoid, softmax, squared, svm\n"
+        "  expected: one of absolute, extended, sigmoid, softmax, squared, ssim, svm\n"
         "  try:      did you mean 'softmax'?"
     )
 
@@ -454,3 +474,20 @@ def test_the_hinge_refuses_a_margin_that_is_no_distance(margin):
         "  expected: a finite number, 0 or more"
     )
     assert nn.multiclass_hinge([[1.0, 2.0]], [0], margin=0.0).item() == 1.0
+
+
+@pytest.mark.parametrize("peak", [0.0, -1.0, math.nan, math.inf])
+def test_ssim_refuses_a_peak_that_is_no_range_of_levels(peak: float) -> None:
+    with pytest.raises(OptionError, match="peak out of range"):
+        nn.ssim(PICTURES, PICTURES, peak=peak)
+
+
+def test_ssim_is_of_pictures_alone() -> None:
+    with pytest.raises(ShapeError) as caught:
+        nn.ssim(np.zeros((2, 28, 28)), np.zeros((2, 28, 28)))
+    assert str(caught.value) == (
+        "ssim: what is given are no pictures\n"
+        "  got:      float64[2, 28, 28]\n"
+        "  expected: (n, h, w, c)\n"
+        "  try:      grey pictures have one channel: (n, h, w, 1)"
+    )

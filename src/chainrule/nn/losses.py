@@ -23,6 +23,7 @@ from chainrule.nn.labels import (
     check_scores,
     class_targets,
 )
+from chainrule.nn.similarity import from_moments, window
 from chainrule.ops.indexing import Index
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
     "squared_error",
+    "ssim",
 ]
 
 _REDUCTIONS = ("mean", "sum", "none")
@@ -338,6 +340,62 @@ def contrastive(
     return _reduce(name, y * squared + (1 - y) * push, reduction, factor=0.5)
 
 
+def ssim(
+    predictions: Any, targets: Any, *, peak: float = 255.0, reduction: str = "mean"
+) -> Tensor:
+    """What pictures lack in structural similarity: L_i = 1 - mean SSIM(ŷ, y).
+
+    The mean is over windows and channels. Formula, windows and their source are those
+    of ``chainrule.nn.similarity``; ``restoration.ssim`` measures the same.
+
+    Args:
+        peak: the difference between the brightest and the darkest level: 255 for
+            bytes, 1 for levels from 0 to 1.
+
+    Shapes: both (n, h, w, c).
+
+    Raises:
+        ShapeError: if the shapes differ, or are no pictures'.
+        OptionError: for a peak that is not positive.
+
+    Example:
+        >>> picture = np.arange(64.0).reshape(1, 8, 8, 1)
+        >>> ssim(picture, picture).item()
+        0.0
+    """
+    name = "ssim"
+    x, y = check_pair(name, predictions, targets)
+    if x.ndim != 4:
+        raise ShapeError(
+            f"{name}: what is given are no pictures",
+            got=x.spec,
+            expected="(n, h, w, c)",
+            hint="grey pictures have one channel: (n, h, w, 1)",
+        )
+    if not 0 < peak < math.inf:
+        raise OptionError(
+            f"{name}: peak out of range", got=peak, expected="a positive number"
+        )
+    mean_x, mean_y, xx, yy, xy = map(_window_mean, (x, y, x * x, y * y, x * y))
+    # Rounding must not make a variance negative, nor the denominator 0.
+    variance_x = ops.relu(xx - mean_x * mean_x)
+    variance_y = ops.relu(yy - mean_y * mean_y)
+    covariance = xy - mean_x * mean_y
+    similarity = from_moments(mean_x, mean_y, variance_x, variance_y, covariance, peak)
+    terms = 1 - ops.mean(similarity, axis=(1, 2, 3))
+    return _reduce(name, terms, reduction)
+
+
+def _window_mean(x: Tensor) -> Tensor:
+    """The mean in the window of SSIM at each place where the window lies in x."""
+    _, height, width, channels = x.shape
+    down, across = window(height, width)
+    for taps in (down.reshape(-1, 1, 1, 1), across.reshape(1, -1, 1, 1)):
+        filters = np.tile(taps.astype(x.dtype), channels)
+        x = ops.conv(x, filters, groups=channels)
+    return x
+
+
 # ------------------------------------------------------------------------- by name
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -347,6 +405,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "absolute": absolute_error,
     "sigmoid": sigmoid_cross_entropy,
     "extended": extended_cross_entropy,
+    "ssim": ssim,
 }
 """The losses that ``--loss`` knows; all take (outputs, targets, reduction=...)."""
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from chainrule.errors import OptionError
 from chainrule.nn.zoo.alexnet import alexnet, alexnet_two_groups
-from chainrule.nn.zoo.dense import linear, mlp
+from chainrule.nn.zoo.dense import image_mlp, linear, mlp
+from chainrule.nn.zoo.dncnn import dncnn
+from chainrule.nn.zoo.encoder_decoder import encoder_decoder
 from chainrule.nn.zoo.lenet import lenet5
 from chainrule.nn.zoo.residual import resnet, resnet18, resnet20, resnet32
 from chainrule.nn.zoo.sliding import fully_convolutional
@@ -17,11 +19,16 @@ from chainrule.nn.zoo.vgg import vgg, vgg16
 from chainrule.nn.zoo.wired import random_wired
 
 __all__ = [
+    "IMAGE_MODELS",
     "MODELS",
     "alexnet",
     "alexnet_two_groups",
     "cnn",
+    "dncnn",
+    "encoder_decoder",
     "fully_convolutional",
+    "image_mlp",
+    "image_model_builder",
     "lenet5",
     "linear",
     "mlp",
@@ -52,6 +59,14 @@ MODELS: dict[str, Callable[..., Any]] = {
 }
 """Models that put out a row of numbers for each example."""
 
+IMAGE_MODELS: dict[str, Callable[..., Any]] = {
+    "mlp": image_mlp,
+    "encoder_decoder": encoder_decoder,
+    "unet": unet,
+    "dncnn": dncnn,
+}
+"""Models that put out numbers for each pixel: (n, h, w, c) -> (n, h, w, outputs)."""
+
 
 def model_builder(name: str) -> Callable[..., Any]:
     """The function that builds the model of a name.
@@ -59,6 +74,19 @@ def model_builder(name: str) -> Callable[..., Any]:
     Raises:
         OptionError: for an unknown name, with the nearest one offered.
     """
-    if name not in MODELS:
-        raise OptionError.unknown("model", name, MODELS)
-    return MODELS[name]
+    return _named(name, MODELS)
+
+
+def image_model_builder(name: str) -> Callable[..., Any]:
+    """The function that builds the model of a name from pictures to pictures.
+
+    Raises:
+        OptionError: for an unknown name, with the nearest one offered.
+    """
+    return _named(name, IMAGE_MODELS)
+
+
+def _named(name: str, models: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
+    if name not in models:
+        raise OptionError.unknown("model", name, models)
+    return models[name]

@@ -10,9 +10,10 @@ from chainrule.nn.affine import Dense
 from chainrule.nn.containers import Sequential
 from chainrule.nn.dropout import Dropout
 from chainrule.nn.module import Module
-from chainrule.nn.shape import Flatten
+from chainrule.nn.shape import Flatten, Reshape
+from chainrule.nn.zoo.parts import picture_shape
 
-__all__ = ["linear", "mlp"]
+__all__ = ["image_mlp", "linear", "mlp"]
 
 # Units that stay linear for large inputs pass half of a signal on; the others keep its
 # size near 0 and saturate beyond.
@@ -73,6 +74,36 @@ def mlp(
         size = width
     layers["output"] = Dense(size, out)
     return Sequential(**layers)
+
+
+def image_mlp(
+    in_shape: Sequence[int],
+    num_outputs: int,
+    *,
+    hidden: Sequence[int] = (256,),
+    activation: str = "relu",
+) -> Sequential:
+    """A multilayer perceptron from a picture to a picture: 784-256-784 for MNIST.
+
+    Every output pixel sees all pixels, so pictures have one size.
+
+    Args:
+        in_shape: height, width and channels of a picture.
+        num_outputs: numbers for each pixel, without an activation.
+        hidden: the number of units of each hidden layer.
+        activation: its name, see ``nn.activation``.
+
+    Shapes: (n, *in_shape) -> (n, h, w, num_outputs).
+
+    Example:
+        >>> image_mlp((28, 28, 1), 1).num_parameters()
+        402448
+
+    Source: the dense inpainting network of the lectures.
+    """
+    height, width, _ = picture_shape("image_mlp", in_shape)
+    pixels = mlp(in_shape, hidden, height * width * num_outputs, activation)
+    return Sequential(pixels=pixels, picture=Reshape(height, width, num_outputs))
 
 
 def _num_features(in_shape: Shape) -> int:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from chainrule.errors import ShapeError
+from chainrule import ops
+from chainrule.core.graph import Tensor
+from chainrule.errors import OptionError, ShapeError
 from chainrule.nn.activations import activation as activation_layer
 from chainrule.nn.affine import Dense
 from chainrule.nn.containers import Sequential
 from chainrule.nn.convolution import Conv
 from chainrule.nn.dropout import Dropout
-from chainrule.nn.module import Module
+from chainrule.nn.module import Module, described
 from chainrule.nn.normalization import BatchNorm
 
-__all__ = ["classifier", "conv_norm", "picture_shape"]
+__all__ = [
+    "FirstChannels",
+    "at_multiples",
+    "classifier",
+    "conv_norm",
+    "picture_shape",
+    "shortcut_to",
+]
 
 
 def picture_shape(model: str, in_shape: Sequence[int]) -> tuple[int, int, int]:
@@ -64,3 +73,47 @@ def classifier(
         layers[f"relu{number}"] = activation_layer("relu")
         size = width
     return Sequential(**layers, output=Dense(size, num_outputs))
+
+
+def at_multiples(
+    multiple: int, images: Tensor, layers: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """What layers that halve and double sizes make of images of any size.
+
+    Zeros are added behind, up to a multiple of ``multiple``, and the output is cropped.
+    """
+    sizes = images.shape[1:-1]
+    missing = [-h % multiple for h in sizes]
+    if not any(missing):
+        return layers(images)
+    padded = ops.pad(images, ((0, 0), *((0, m) for m in missing), (0, 0)))
+    return ops.index(layers(padded), (slice(None), *(slice(h) for h in sizes)))
+
+
+class FirstChannels(Module):
+    """The picture among the channels of an input: the first ``count`` of them."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __repr__(self) -> str:
+        return described(self, "count")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.index(x, (..., slice(self.count)))
+
+
+def shortcut_to(model: str, channels: int, num_outputs: int) -> Module | None:
+    """The way around a network that corrects the first channels of its input.
+
+    Raises:
+        OptionError: for more outputs than channels, of which some would have nothing to
+            correct.
+    """
+    if num_outputs > channels:
+        raise OptionError(
+            f"{model}: more outputs than channels to correct",
+            got=f"{num_outputs} outputs, {channels} channels",
+            expected=f"at most {channels} outputs",
+        )
+    return None if num_outputs == channels else FirstChannels(num_outputs)

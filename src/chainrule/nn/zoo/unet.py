@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from chainrule import ops
 from chainrule.core.graph import Tensor
 from chainrule.nn.activations import ReLU
-from chainrule.nn.containers import Sequential
+from chainrule.nn.containers import Residual, Sequential
 from chainrule.nn.convolution import Conv, ConvTranspose
 from chainrule.nn.module import Module, check_sizes
 from chainrule.nn.pooling import GlobalAveragePool, MaxPool
-from chainrule.nn.zoo.parts import picture_shape
+from chainrule.nn.zoo.parts import at_multiples, conv_norm, picture_shape, shortcut_to
 from chainrule.ops.window import as_images
 
 __all__ = ["unet", "unet_classifier"]
 
 
 def unet(
-    in_shape: Sequence[int], num_outputs: int, *, width: int = 64, depth: int = 4
+    in_shape: Sequence[int],
+    num_outputs: int,
+    *,
+    width: int = 64,
+    depth: int = 4,
+    residual: bool = False,
+    normalized: bool = False,
 ) -> Module:
     """U-Net: numbers for every pixel, for images of any size.
 
@@ -37,6 +43,10 @@ def unet(
         num_outputs: numbers for each pixel; scores, without an activation.
         width: filters at full size.
         depth: how often the size is halved.
+        residual: whether the outputs are added to the first ``num_outputs`` channels of
+            the input, as pictures are restored; they then start at 0.
+        normalized: whether batches are normalised after each convolution, which the
+            paper's are not.
 
     Shapes: (n, h, w, channels) -> (n, h, w, num_outputs).
 
@@ -49,7 +59,12 @@ def unet(
     image segmentation", 2015, figure 1.
     """
     *_, channels = picture_shape("unet", in_shape)
-    return UNet(channels, num_outputs, width, depth)
+    sizes = channels, num_outputs, width, depth
+    pair = _normalized_pair if normalized else _pair
+    if not residual:
+        return UNet(*sizes, pair=pair)
+    body = UNet(*sizes, pair=pair, last="zeros")
+    return Residual(body, shortcut_to("unet", channels, num_outputs))
 
 
 def unet_classifier(
@@ -68,27 +83,34 @@ def unet_classifier(
 class UNet(Module):
     """See ``unet``."""
 
-    def __init__(self, channels: int, num_outputs: int, width: int, depth: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        num_outputs: int,
+        width: int,
+        depth: int,
+        *,
+        pair: Callable[[int, int], Sequential],
+        last: str = "glorot_uniform",
+    ) -> None:
         check_sizes("unet", num_outputs=num_outputs, width=width, depth=depth)
         widths = [width * 2**i for i in range(depth + 1)]
         before = [channels, *widths]
-        self.down = [_pair(a, b) for a, b in zip(before, widths, strict=False)]
+        self.down = [pair(a, b) for a, b in zip(before, widths, strict=False)]
         self.pool = MaxPool(2)
         self.up = [
             ConvTranspose(2 * wide, wide, 2, stride=2) for wide in reversed(widths[:-1])
         ]
-        self.joined = [_pair(2 * wide, wide) for wide in reversed(widths[:-1])]
-        self.output = Conv(width, num_outputs, 1, initializer="glorot_uniform")
+        self.joined = [pair(2 * wide, wide) for wide in reversed(widths[:-1])]
+        self.output = Conv(width, num_outputs, 1, initializer=last)
 
     def forward(self, x: Tensor) -> Tensor:
         images = as_images("unet", x, least=1)
-        multiple = 2 ** len(self.up)
-        sizes = images.shape[1:-1]
-        missing = [-h % multiple for h in sizes]
-        if any(missing):
-            images = ops.pad(images, ((0, 0), *((0, m) for m in missing), (0, 0)))
+        return at_multiples(2 ** len(self.up), images, self._layers)
+
+    def _layers(self, x: Tensor) -> Tensor:
         seen = []
-        y = images
+        y = x
         for pair in self.down[:-1]:
             y = pair(y)
             seen.append(y)
@@ -96,10 +118,7 @@ class UNet(Module):
         y = self.down[-1](y)
         for up, pair in zip(self.up, self.joined, strict=True):
             y = pair(ops.concatenate([seen.pop(), up(y)], axis=-1))
-        y = self.output(y)
-        if any(missing):
-            y = ops.index(y, (slice(None), *(slice(h) for h in sizes)))
-        return y
+        return self.output(y)
 
 
 def _pair(in_channels: int, out_channels: int) -> Sequential:
@@ -108,4 +127,11 @@ def _pair(in_channels: int, out_channels: int) -> Sequential:
         relu1=ReLU(),
         conv2=Conv(out_channels, out_channels, 3, padding=1),
         relu2=ReLU(),
+    )
+
+
+def _normalized_pair(in_channels: int, out_channels: int) -> Sequential:
+    return Sequential(
+        first=conv_norm(in_channels, out_channels),
+        second=conv_norm(out_channels, out_channels),
     )

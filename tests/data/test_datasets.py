@@ -210,6 +210,6 @@ def test_an_unknown_task_is_named():
     assert str(caught.value) == (
         "unknown task 'clasify'\n"
         "  got:      'clasify'\n"
-        "  expected: one of classify, label, regress\n"
+        "  expected: one of classify, label, regress, restore, segment\n"
         "  try:      did you mean 'classify'?"
     )

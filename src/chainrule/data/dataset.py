@@ -8,7 +8,8 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from chainrule.data.targets import as_targets
+from chainrule.data.targets import as_label_maps, as_targets, presence
+from chainrule.data.transforms import Keys
 from chainrule.errors import DataError, IndexingError, counted
 
 __all__ = ["Array", "ArrayDataset", "Dataset", "Facts", "arrays"]
@@ -84,6 +85,45 @@ class Dataset(ABC):
     def read(self, indices: Array) -> Array:
         """The inputs of these examples: uint8 (n, h, w, c), or float32."""
 
+    def pairs(self, indices: Array, keys: Keys) -> tuple[Array, Array]:
+        """Inputs and targets of these examples, as an epoch shows them.
+
+        What is drawn at random, a patch of a picture or how it is damaged, depends on
+        the keys alone; most data sets draw nothing.
+        """
+        return self.read(indices), self.targets[indices]
+
+    @property
+    def has_one_size(self) -> bool:
+        """Whether all pictures have the size that ``example_shape`` says."""
+        return True
+
+    def picture_shape(self, index: int) -> tuple[int, ...]:
+        """Height, width and channels of one whole picture."""
+        return self.example_shape
+
+    def picture(self, index: int) -> Array:
+        """One whole picture (h, w, c) in its own size."""
+        found: Array = self.read(np.array([index]))[0]
+        return found
+
+    @property
+    def has_label_maps(self) -> bool:
+        """Whether there is a class for every pixel; ``targets`` say which occur."""
+        return False
+
+    def label_map(self, index: int) -> Array:
+        """The class of every pixel of one whole picture: uint8 (h, w).
+
+        Raises: DataError for data without label maps.
+        """
+        raise DataError(
+            f"{self.name}: no label maps",
+            got="pictures without a class for every pixel",
+            expected="pairs of pictures and label maps",
+            hint="folders images/ and labels/, or task='segment'",
+        )
+
     def subset(self, indices: Sequence[int] | Array) -> Dataset:
         """The examples at ``indices``, in that order, without a copy of their inputs.
 
@@ -151,11 +191,29 @@ class _Subset(Dataset):
     def read(self, indices: Array) -> Array:
         return self._base.read(self._indices[indices])
 
+    @property
+    def has_one_size(self) -> bool:
+        return self._base.has_one_size
+
+    def picture_shape(self, index: int) -> tuple[int, ...]:
+        return self._base.picture_shape(int(self._indices[index]))
+
+    def picture(self, index: int) -> Array:
+        return self._base.picture(int(self._indices[index]))
+
+    @property
+    def has_label_maps(self) -> bool:
+        return self._base.has_label_maps
+
+    def label_map(self, index: int) -> Array:
+        return self._base.label_map(int(self._indices[index]))
+
 
 class ArrayDataset(Dataset):
     """Examples in one array, in memory or memory-mapped.
 
-    Shapes: inputs (n, h, w) or (n, h, w, c) for pictures, (n, features) for vectors.
+    Shapes: inputs (n, h, w) or (n, h, w, c) for pictures, (n, features) for vectors;
+    label maps, where there are any, (n, h, w).
 
     Dtype: uint8 stays uint8; every other number type is read as float32.
 
@@ -163,7 +221,13 @@ class ArrayDataset(Dataset):
     value is NaN or infinite.
     """
 
-    def __init__(self, inputs: Any, targets: Array, **facts: Unpack[Facts]) -> None:
+    def __init__(
+        self,
+        inputs: Any,
+        targets: Array,
+        label_maps: Array | None = None,
+        **facts: Unpack[Facts],
+    ) -> None:
         name = facts.get("name", "arrays")
         inputs = _as_inputs(inputs, name)
         if len(inputs) != len(targets):
@@ -174,7 +238,14 @@ class ArrayDataset(Dataset):
                 expected="one target for each input",
             )
         _check_finite(inputs, name)
+        if label_maps is not None and label_maps.shape != inputs.shape[:3]:
+            raise DataError(
+                f"{name}: label maps of another size than the pictures",
+                got=f"pictures {inputs.shape}, label maps {label_maps.shape}",
+                expected=f"label maps of shape {inputs.shape[:3]}",
+            )
         super().__init__(inputs.shape[1:], targets, **facts)
+        self._label_maps = label_maps
         self._is_mapped = isinstance(inputs, np.memmap)
         # The plain view of a map gathers as fast as an array; the subclass does not.
         self._inputs = inputs.view(np.ndarray)
@@ -186,6 +257,16 @@ class ArrayDataset(Dataset):
     @property
     def inputs(self) -> Array | None:
         return None if self._is_mapped else self._inputs
+
+    @property
+    def has_label_maps(self) -> bool:
+        return self._label_maps is not None
+
+    def label_map(self, index: int) -> Array:
+        if self._label_maps is None:
+            return super().label_map(index)
+        found: Array = self._label_maps[index]
+        return found
 
     def read(self, indices: Array) -> Array:
         found: Array = self._inputs.take(indices, axis=0)
@@ -207,7 +288,8 @@ def arrays(
     """A data set of arrays that the caller already has.
 
     Classes may be integers from 0, names, or one-hot rows; labels are rows of 0 and 1;
-    numbers are one column or several.
+    numbers are one column or several. To segment, targets are label maps (n, h, w):
+    classes from 0, and 255 for pixels that do not count.
 
     Example:
         >>> import numpy as np
@@ -215,7 +297,13 @@ def arrays(
         >>> a.example_shape, a.class_names, a.targets.tolist()
         ((8, 8, 1), ('cat', 'dog'), [0, 1, 0])
     """
-    found, names = as_targets(targets, task, class_names, name)
+    maps: Array | None = None
+    names: tuple[str, ...] | None
+    if task == "segment":
+        maps = as_label_maps(targets, name)
+        found, names = presence(maps, class_names, name)
+    else:
+        found, names = as_targets(targets, task, class_names, name)
     members = None if groups is None else np.asarray(groups)
     for kind, column in (("group", members), ("source", sources)):
         if column is not None and len(column) != len(found):
@@ -227,6 +315,7 @@ def arrays(
     return ArrayDataset(
         inputs,
         found,
+        maps,
         name=name,
         class_names=names,
         sources=sources,

@@ -13,9 +13,9 @@ from chainrule.data.images import ImageDataset, Pictures
 from chainrule.data.targets import natural_order
 from chainrule.errors import DataError, OptionError, counted
 
-__all__ = ["read_class_folders"]
+__all__ = ["PARTS", "groups_of", "read_class_folders"]
 
-_PARTS = {
+PARTS = {
     "train": "train",
     "training": "train",
     "val": "validation",
@@ -24,6 +24,7 @@ _PARTS = {
     "test": "test",
     "testing": "test",
 }
+"""What folders are called that hold the parts of a split."""
 
 
 def read_class_folders(
@@ -47,13 +48,13 @@ def read_class_folders(
     depth = _shared_depth(files.names)
     places = [tuple(name.split("/")[depth:]) for name in files.names]
     is_split = any(
-        _PARTS.get(place[0].lower()) == "train" for place in places if place[1:]
+        PARTS.get(place[0].lower()) == "train" for place in places if place[1:]
     )
     _check_no_class_is_empty(files, depth, is_split)
     rows: dict[str, list[tuple[int, str]]] = {}
     strays = []
     for number, place in enumerate(places):
-        part = _PARTS.get(place[0].lower()) if is_split else "train"
+        part = PARTS.get(place[0].lower()) if is_split else "train"
         inner = place[1:] if is_split else place
         if part is None or len(inner) < 2:
             strays.append(f"{files.names[number]}: in no class folder, left out")
@@ -69,7 +70,7 @@ def read_class_folders(
     classes = natural_order(list({label for _, label in rows["train"]}))
     _check_classes_are_learned(path, rows, classes)
     pictures = Pictures(files, size=size, channels=channels, unreadable=unreadable)
-    groups = None if group_by is None else _groups(files, group_by)
+    groups = None if group_by is None else groups_of(files, group_by)
     number_of = {label: i for i, label in enumerate(classes)}
     parts: dict[str, Dataset] = {}
     for part, members in rows.items():
@@ -95,7 +96,7 @@ def _shared_depth(names: list[str]) -> int:
     while True:
         heads = {parts[depth] for parts in split}
         is_wrapper = len(heads) == 1 and heads.isdisjoint(
-            {h for h in heads if h.lower() in _PARTS}
+            {h for h in heads if h.lower() in PARTS}
         )
         if not is_wrapper or min(map(len, split)) < depth + 3:
             return depth
@@ -109,7 +110,7 @@ def _check_no_class_is_empty(files: PictureFiles, depth: int, is_split: bool) ->
         place = tuple(folder.split("/")) if folder else ()
         if len(place) != level or place in holding:
             continue
-        if is_split and place[depth].lower() not in _PARTS:
+        if is_split and place[depth].lower() not in PARTS:
             continue
         raise DataError(
             f"{files.place}: class folder {folder!r} has no pictures",
@@ -144,7 +145,11 @@ def _check_classes_are_readable(path: Path, train: Dataset) -> None:
             )
 
 
-def _groups(files: PictureFiles, pattern: str) -> Array:
+def groups_of(files: PictureFiles, pattern: str) -> Array:
+    """The group of each file, which a regular expression finds in its path.
+
+    Raises: OptionError for no expression, DataError for a path in which it is not.
+    """
     try:
         search = re.compile(pattern)
     except re.error as error:

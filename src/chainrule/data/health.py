@@ -61,6 +61,8 @@ class Health:
     num_blank: int
     num_compared: int
     warnings: list[str]
+    has_one_size: bool = True
+    """False where pictures keep their sizes, and were compared in a small one."""
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
@@ -70,7 +72,10 @@ class Health:
         """The findings for a terminal."""
         parts = ", ".join(f"{n:,} {part}" for part, n in self.num_examples.items())
         shape = "×".join(map(str, self.example_shape))
-        rows = [f"{self.name}: {parts}; examples of {shape}"]
+        examples = f"examples of {shape}"
+        if not self.has_one_size:
+            examples = counted(self.example_shape[-1], "channel")
+        rows = [f"{self.name}: {parts}; {examples}"]
         rows += self._count_lines() + self._size_lines()
         if self.problems:
             rows.append(f"{counted(len(self.problems), 'file')} left out")
@@ -99,7 +104,8 @@ class Health:
             return []
         usual = ", ".join(f"{size} ({n:,})" for size, n in list(sizes.items())[:3])
         more = f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else ""
-        return [f"pictures of {usual}{more}, resized to {target}"]
+        then = f"resized to {target}" if self.has_one_size else "which they keep"
+        return [f"pictures of {usual}{more}, {then}"]
 
     def _duplicate_lines(self) -> list[str]:
         total = sum(self.num_examples.values())
@@ -164,6 +170,7 @@ def health(splits: Splits, *, seed: int = 0) -> Health:
         num_blank=num_blank,
         num_compared=num_compared,
         warnings=[],
+        has_one_size=train.has_one_size,
     )
     found.warnings.extend(_warnings(found, train))
     return found
@@ -204,7 +211,9 @@ def _warnings(found: Health, train: Dataset) -> list[str]:
                 f"classes are unequal, from {min(present):,} to {max(present):,} "
                 "examples: class weights may help"
             )
-    if found.counts is not None and train.targets.ndim == 2:
+    # Of label maps a class may well occur in every one: the ground, or the sky.
+    is_rows = train.targets.ndim == 2 and not train.has_label_maps
+    if found.counts is not None and is_rows:
         always = [
             name
             for name, n in zip(names, found.counts["train"], strict=True)

@@ -96,10 +96,11 @@ class Loader:
         """One minibatch of an epoch; ``order`` is the epoch's, if it is at hand."""
         order = self.order(epoch) if order is None else order
         indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-        inputs = self.dataset.read(indices)
+        keys = Keys(self.seed, epoch, indices)
+        inputs, targets = self.dataset.pairs(indices, keys)
         if self.augment is not None:
-            inputs = self.augment(inputs, Keys(self.seed, epoch, indices))
-        return Batch(inputs, self.dataset.targets[indices], indices)
+            inputs = self.augment(inputs, keys)
+        return Batch(inputs, targets, indices)
 
     def _batches(self, epoch: int, start_step: int) -> Generator[Batch, None, None]:
         order = self.order(epoch)

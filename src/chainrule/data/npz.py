@@ -29,9 +29,9 @@ _MAX_RATIO = 1032
 _MAX_UNPACKED_BYTES = 1 << 32
 
 
-def has_npy(folder: Path) -> bool:
+def has_npy(folder: Path, task: str) -> bool:
     """Whether a folder holds a pair of .npy files that is known."""
-    return _find_parts({p.stem for p in folder.glob("*.npy")}) is not None
+    return _find_parts({p.stem for p in folder.glob("*.npy")}, task) is not None
 
 
 def read_npz(path: Path, task: str, group_by: str | None = None) -> dict[str, Dataset]:
@@ -46,7 +46,7 @@ def read_npz(path: Path, task: str, group_by: str | None = None) -> dict[str, Da
             members = {
                 info.filename.removesuffix(".npy"): info for info in archive.infolist()
             }
-            found = _parts_or_error(path, set(members), group_by)
+            found = _parts_or_error(path, set(members), task, group_by)
             wanted = {key for keys in found.values() for key in keys if key}
             read = {key: _member(path, archive, members[key]) for key in sorted(wanted)}
     except ChainruleError:
@@ -77,7 +77,7 @@ def read_npy_folder(
     All arrays are memory-mapped, so they may be larger than memory.
     """
     paths = {p.stem: p for p in sorted(folder.glob("*.npy"))}
-    found = _parts_or_error(folder, set(paths), group_by)
+    found = _parts_or_error(folder, set(paths), task, group_by)
     read = {}
     for key in sorted({key for keys in found.values() for key in keys if key}):
         try:
@@ -102,8 +102,10 @@ def _datasets(
     }
 
 
-def _parts_or_error(path: Path, names: set[str], group_by: str | None) -> Keys:
-    found = _find_parts(names, group_by)
+def _parts_or_error(
+    path: Path, names: set[str], task: str, group_by: str | None
+) -> Keys:
+    found = _find_parts(names, task, group_by)
     if found is None:
         raise DataError(
             f"{str(path)!r}: no pair of arrays that is known",
@@ -117,9 +119,13 @@ def _parts_or_error(path: Path, names: set[str], group_by: str | None) -> Keys:
     return found
 
 
-def _find_parts(names: set[str], group_by: str | None = None) -> Keys | None:
-    """The names of inputs, targets and groups for each part."""
-    for x, y in _PAIRS:
+def _find_parts(names: set[str], task: str, group_by: str | None = None) -> Keys | None:
+    """The names of inputs, targets and groups for each part.
+
+    Pictures to restore are their own targets.
+    """
+    for x, other in _PAIRS:
+        y = x if task == "restore" else other
         if {x, y} <= names:
             return {"train": (x, y, group_by)}
         for pattern in ("{0}_{1}", "{1}_{0}"):

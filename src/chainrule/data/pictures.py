@@ -24,6 +24,8 @@ __all__ = [
     "is_picture_name",
     "list_pictures",
     "measure",
+    "opened",
+    "orientation_of",
     "read_picture",
 ]
 
@@ -132,9 +134,9 @@ def bombs_are_errors() -> Iterator[None]:
 
 def measure(data: bytes, where: str) -> tuple[int, int, bool]:
     """Height, width and whether it is grey, from the header alone."""
-    with _open(data, where) as image:
+    with opened(data, where) as image:
         width, height = image.size
-        if _orientation(image) >= _ON_ITS_SIDE:
+        if orientation_of(image) >= _ON_ITS_SIDE:
             width, height = height, width
         return height, width, image.mode in ("1", "L", "LA", "I", "F", "I;16", "I;16B")
 
@@ -149,8 +151,8 @@ def decode(
     """The pixels of a picture file, as ``read_picture`` says, and the size it had."""
     from PIL import ImageOps  # heavy, and only pictures need it
 
-    with _open(data, where) as image:
-        orientation = _orientation(image)
+    with opened(data, where) as image:
+        orientation = orientation_of(image)
         had = image.size[::-1] if orientation < _ON_ITS_SIDE else image.size
         if crop is None:
             # A large JPEG is decoded at a fraction of its size: ample for resizing.
@@ -207,7 +209,8 @@ def _formed(
 
 
 @contextmanager
-def _open(data: bytes, where: str) -> Iterator[Image.Image]:
+def opened(data: bytes, where: str) -> Iterator[Image.Image]:
+    """A picture file as Pillow opens it; whatever goes wrong inside is a DataError."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -238,7 +241,8 @@ def _unreadable(where: str, reason: str) -> DataError:
     )
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
+    """How a picture is to be turned, as EXIF counts: 1 for upright."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:

@@ -16,7 +16,9 @@ from chainrule.data.download import KNOWN, fetch, locate
 from chainrule.data.folders import read_class_folders
 from chainrule.data.idx import is_idx, read_idx_folder
 from chainrule.data.images import UNREADABLE
+from chainrule.data.label_maps import read_labelled
 from chainrule.data.npz import has_npy, read_npy_folder, read_npz
+from chainrule.data.photos import read_photos
 from chainrule.data.pictures import check_form
 from chainrule.data.places import data_folder
 from chainrule.data.splits import Splits, complete
@@ -76,9 +78,13 @@ def load(
     batches, a ``.npz`` file or a folder of ``.npy`` files, or a CSV file that names
     pictures. ``labels`` is such a CSV file for the pictures in ``source``.
 
-    Pictures are brought to ``size`` (height, width) and ``channels`` (1 or 3); without
-    them to what all of them have, else 64×64. ``unreadable`` pictures are listed in
-    ``problems`` and left out ("list"), left out ("skip"), or an "error".
+    With task="restore" pictures are their own targets: they need no class folders, and
+    keep their sizes unless ``size`` is given. For other tasks pictures are brought to
+    ``size`` (height, width) and ``channels`` (1 or 3); without them to what all of them
+    have, else 64×64. With task="segment" a folder holds ``images/`` and ``labels/``,
+    pictures that keep their sizes and a class for every pixel of theirs. ``unreadable``
+    pictures are listed in ``problems`` and left out ("list"), left out ("skip"), or an
+    "error".
 
     A test part that comes with the data stays the test part; else the share ``test`` of
     everything is. The share ``validation`` of what remains chooses the weights.
@@ -225,11 +231,11 @@ def _read_folder(folder: Path, request: _Request) -> Mapping[str, Dataset]:
     if is_cifar(folder):
         _refuse(str(folder), request, "task", "size", "channels", "group_by")
         return read_cifar(folder)
-    if has_npy(folder):
+    if has_npy(folder, request.task):
         _refuse(str(folder), request, "size", "channels")
         return read_npy_folder(folder, request.task, request.group_by)
     tables = [e for e in entries if e.suffix.lower() == ".csv"]
-    if len(tables) == 1 and request.task != "classify":
+    if len(tables) == 1 and request.task in ("label", "regress"):
         return _read_csv(tables[0], request)
     # A folder around one thing is that thing: what a download or an archive leaves.
     if len(entries) == 1 and (_is_file_of_data(entries[0]) or is_cifar(entries[0])):
@@ -245,6 +251,20 @@ def _is_file_of_data(path: Path) -> bool:
 
 def _read_csv(path: Path, request: _Request) -> Mapping[str, Dataset]:
     """A table and its pictures; ``path`` is either of them."""
+    if request.task == "segment":
+        raise OptionError(
+            f"{str(request.labels or path)!r}: a table has no class for every pixel",
+            got="task='segment'",
+            expected="folders images/ and labels/ with equal names inside",
+            hint="give the folder that holds both",
+        )
+    if request.task == "restore":
+        raise OptionError(
+            f"{str(request.labels or path)!r}: a table says what pictures show",
+            got="task='restore'",
+            expected="pictures alone, which are their own targets",
+            hint="give the folder of the pictures",
+        )
     table = request.labels or path
     is_the_table = request.labels is None or path == table
     return read_table(
@@ -259,6 +279,28 @@ def _read_csv(path: Path, request: _Request) -> Mapping[str, Dataset]:
 
 
 def _read_class_folders(path: Path, request: _Request) -> Mapping[str, Dataset]:
+    if request.task == "restore":
+        return read_photos(
+            path,
+            size=request.size,
+            channels=request.channels,
+            unreadable=request.unreadable,
+            group_by=request.group_by,
+        )
+    if request.task == "segment":
+        if request.size is not None:
+            raise OptionError(
+                f"{str(path)!r}: pictures with label maps keep their sizes",
+                got=f"size={request.size}",
+                expected="no size; training takes patches of pictures of any size",
+                hint="--patch 64",
+            )
+        return read_labelled(
+            path,
+            channels=request.channels,
+            unreadable=request.unreadable,
+            group_by=request.group_by,
+        )
     if request.task != "classify":
         raise OptionError(
             f"{str(path)!r}: folders say classes only",
@@ -279,12 +321,13 @@ def _refuse(name: str, request: _Request, *options: str) -> None:
     """Raise OptionError for an option that means nothing to this kind of data."""
     for option in options:
         value = getattr(request, option)
-        if value is not None and (option, value) != ("task", "classify"):
-            raise OptionError(
-                f"{name}: {option} does not apply to this data set",
-                got=f"{option}={value!r}",
-                expected="task='classify'" if option == "task" else f"no {option}",
-            )
+        if value is None or (option == "task" and value in ("classify", "restore")):
+            continue
+        raise OptionError(
+            f"{name}: {option} does not apply to this data set",
+            got=f"{option}={value!r}",
+            expected="task='classify'" if option == "task" else f"no {option}",
+        )
 
 
 def _check_learnable(parts: Mapping[str, Dataset], task: str) -> None:

@@ -1,17 +1,31 @@
-"""Targets in the three forms that training knows: classes, labels and numbers."""
+"""Targets in the forms that training knows: classes, labels, numbers, maps and none.
+
+Where pictures are restored, the picture itself is the target.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from chainrule.errors import DataError, OptionError, counted
 
-__all__ = ["TASKS", "as_targets", "check_task", "natural_order"]
+__all__ = [
+    "IGNORED",
+    "TASKS",
+    "as_label_maps",
+    "as_targets",
+    "check_task",
+    "natural_order",
+    "presence",
+]
 
-TASKS = ("classify", "label", "regress")
+TASKS = ("classify", "label", "regress", "restore", "segment")
+
+IGNORED = 255
+"""The number in a label map of pixels that do not count."""
 
 Array = np.ndarray[Any, Any]
 
@@ -39,6 +53,8 @@ def as_targets(
         return _classes(array, class_names, name)
     if task == "label":
         return _labels(array, class_names, name)
+    if task == "restore":
+        return np.zeros((len(array), 0), np.float32), None
     return _numbers(array, name), None
 
 
@@ -169,3 +185,62 @@ def _numbers(array: Array, name: str) -> Array:
             hint="leave the example out, or put a number there",
         )
     return numbers
+
+
+def as_label_maps(values: Any, name: str) -> Array:
+    """The class of every pixel of every picture, uint8 (n, h, w).
+
+    Raises: DataError for arrays that are none.
+    """
+    array = np.asarray(values)
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim != 3 or array.dtype.kind not in "uib":
+        raise DataError(
+            f"{name}: no label maps",
+            got=f"{array.dtype} targets of shape {array.shape}",
+            expected="whole numbers (n, h, w), a class for every pixel",
+        )
+    if array.size and not (array.min() >= 0 and array.max() <= IGNORED):
+        raise DataError(
+            f"{name}: a label map with numbers that are no classes",
+            got=f"numbers from {array.min()} to {array.max()}",
+            expected=f"classes from 0 to {IGNORED - 1}, and {IGNORED} for pixels that "
+            "do not count",
+        )
+    return array.astype(np.uint8, copy=False)
+
+
+def presence(
+    maps: Iterable[Array], class_names: Sequence[str] | None, name: str
+) -> tuple[Array, tuple[str, ...]]:
+    """Which classes occur in each label map, as rows of 0 and 1, and their names.
+
+    Without names, classes are the numbers up to the largest.
+
+    Example:
+        >>> presence([np.array([[0, 2]]), np.array([[255, 0]])], None, "maps")[0]
+        array([[1., 0., 1.],
+               [1., 0., 0.]], dtype=float32)
+
+    Raises: DataError for a class that has no name, and where no pixel has a class.
+    """
+    rows = [np.bincount(m.reshape(-1), minlength=IGNORED + 1) > 0 for m in maps]
+    occurs = np.array(rows, bool).reshape(-1, IGNORED + 1)[:, :IGNORED]
+    (found,) = np.nonzero(occurs.any(axis=0))
+    if not found.size and class_names is None:
+        raise DataError(
+            f"{name}: no pixel has a class",
+            got=f"label maps of {IGNORED} alone" if len(rows) else "no label maps",
+            expected="classes from 0",
+        )
+    count = int(found[-1]) + 1 if class_names is None else len(class_names)
+    if found.size and found[-1] >= count:
+        example = int(np.argmax(occurs[:, found[-1]]))
+        raise DataError(
+            f"{name}: a label map has a class without a name",
+            got=f"class {found[-1]} in label map {example}",
+            expected=f"classes from 0 to {count - 1}: {', '.join(class_names or ())}",
+        )
+    names = tuple(class_names or map(str, range(count)))
+    return occurs[:, :count].astype(np.float32), names

@@ -8,9 +8,10 @@ levels from 0 to 255, where results are clipped.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,13 @@ class Keys:
     epoch: int
     indices: Array
 
+    place: str = ""
+    """In front of every name: whose numbers these are, ``1:`` for a chain's second."""
+
+    def at(self, position: int | str) -> Keys:
+        """Keys of another stream, for a step at this place of a chain."""
+        return dataclasses.replace(self, place=f"{self.place}{position}:")
+
     def uniform(self, name: str, count: int) -> Array:
         """``count`` numbers in [0, 1) for each picture, float64 (n, count).
 
@@ -53,18 +61,26 @@ class Keys:
         counter[:, 0] = self.indices & 0xFFFFFFFF
         counter[:, 1] = np.asarray(self.indices) >> 32
         counter[:, 2] = self.epoch
-        words = philox_4x32(counter, stream_key(self.seed, f"augment:{name}"))
+        words = philox_4x32(counter, self._key(name))
         return words[:, :count] * 2.0**-32
+
+    def generators(self, name: str) -> Iterator[np.random.Generator]:
+        """A generator for each picture, for as many numbers as it takes."""
+        low, high = self._key(name)
+        for index in np.asarray(self.indices).tolist():
+            counter = [0, 0, self.epoch, index]
+            bits = np.random.Philox(key=low | high << 32, counter=counter)
+            yield np.random.Generator(bits)
 
     def normal(self, name: str, shape: tuple[int, ...]) -> Array:
         """Standard normal numbers for each picture, float32 (n, *shape)."""
-        low, high = stream_key(self.seed, f"augment:{name}")
         numbers = np.empty((len(self.indices), *shape), np.float32)
-        for row, index in zip(numbers, self.indices.tolist(), strict=True):
-            counter = [0, 0, self.epoch, index]
-            bits = np.random.Philox(key=low | high << 32, counter=counter)
-            np.random.Generator(bits).standard_normal(out=row, dtype=np.float32)
+        for row, rng in zip(numbers, self.generators(name), strict=True):
+            rng.standard_normal(out=row, dtype=np.float32)
         return numbers
+
+    def _key(self, name: str) -> tuple[int, int]:
+        return stream_key(self.seed, f"augment:{self.place}{name}")
 
 
 class Transform(ABC):
@@ -87,21 +103,8 @@ class Chain(Transform):
     def __call__(self, inputs: Array, keys: Keys) -> Array:
         for position, step in enumerate(self.steps):
             # Another stream for each place: two flips must not undo each other.
-            inputs = step(
-                inputs, _Placed(keys.seed, keys.epoch, keys.indices, position)
-            )
+            inputs = step(inputs, keys.at(position))
         return inputs
-
-
-@dataclass(frozen=True)
-class _Placed(Keys):
-    position: int
-
-    def uniform(self, name: str, count: int) -> Array:
-        return super().uniform(f"{self.position}:{name}", count)
-
-    def normal(self, name: str, shape: tuple[int, ...]) -> Array:
-        return super().normal(f"{self.position}:{name}", shape)
 
 
 @dataclass(frozen=True)

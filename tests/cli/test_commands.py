@@ -413,8 +413,8 @@ def test_closed_output_is_no_error(tmp_path):
             ["trian"],
             "OptionError: unknown command 'trian'\n"
             "  got:      'trian'\n"
-            "  expected: one of datasets, evaluate, explain, predict, resume, runs, "
-            "train\n"
+            "  expected: one of datasets, evaluate, explain, predict, restore, "
+            "resume, runs, train\n"
             "  try:      did you mean 'train'?\n",
         ),
         (
@@ -588,3 +588,71 @@ def test_explain_writes_a_derivative_out(capsys):
     assert "unknown name in the program 'v'" in capsys.readouterr().err
     assert main(["explain", "f=w*x", "w=one", "--wrt", "w"]) == 2
     assert "NAME=NUMBER" in capsys.readouterr().err
+
+
+# ----------------------------------------------------------------------------- restore
+
+
+@pytest.fixture(scope="session")
+def restoring_run(tmp_path_factory):
+    """A short run that fills holes in digits."""
+    folder = tmp_path_factory.mktemp("cli") / "box"
+    words = ["train", "digits", "--task", "restore", "--corruption", "mask:boxes:3"]
+    words += ["--model", "mlp", "--hidden", "16", "--epochs", "2", "-q"]
+    assert main([*words, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_evaluating_a_restoring_run_compares_it_with_classical_methods(
+    as_json, command, restoring_run
+):
+    found = as_json("evaluate", restoring_run)
+    assert {"psnr", "ssim", "psnr_hole", "baselines", "damaged"} <= set(found)
+    assert set(found["baselines"]) == {"mean_fill", "biharmonic"}
+    for scores in found["baselines"].values():
+        assert {"psnr", "ssim", "psnr_hole", "num_examples"} == set(scores)
+    code, out, _ = command("evaluate", restoring_run)
+    assert code == 0
+    assert out.split()[:2] == ["PSNR", f"{found['psnr']:.2f}"]
+    assert "mean fill" in out
+    assert "as damaged" in out
+
+
+def test_restore_writes_a_file_beside_each_picture(
+    as_json, command, restoring_run, pictures
+):
+    mask = pictures.parent / "mask.png"
+    white = np.zeros((8, 8), np.uint8)
+    white[2:5, 3:6] = 255
+    Image.fromarray(white).save(mask)
+    found = as_json("restore", restoring_run, pictures, "--mask", mask)
+    expected = [
+        {
+            "file": str(pictures / f"{i}.png"),
+            "restored": str(pictures / f"{i}-restored.png"),
+            "notes": [],
+        }
+        for i in range(2)
+    ]
+    assert found == {"restored": expected}
+    before, after = (
+        np.asarray(Image.open(pictures / name)) for name in ("0.png", "0-restored.png")
+    )
+    assert (before == after)[white == 0].all()
+    code, out, err = command("restore", restoring_run, pictures / "0.png")
+    assert (code, out) == (2, "")
+    assert err.startswith("DataError: restore: nothing says what is lost\n")
+    assert err.endswith("  try:      --mask FILE\n")
+
+
+def test_a_run_is_used_for_what_it_has_learned(
+    command, run_folder, restoring_run, pictures
+):
+    for name, run, other in (
+        ("predict", restoring_run, "chainrule restore"),
+        ("restore", run_folder, "chainrule predict"),
+    ):
+        code, out, err = command(name, run, pictures)
+        assert (code, out) == (2, "")
+        assert err.startswith("OptionError: ")
+        assert f"  try:      {other} {run} " in err

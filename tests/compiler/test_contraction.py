@@ -255,7 +255,8 @@ def test_large_weights_are_streamed_for_few_rows():
     many = plan_contraction(
         target, "outer", "float", None, 4096, 9216, usual=(256, 4096, 9216)
     )
-    assert few.streamed and not many.streamed
+    assert few.streamed
+    assert not many.streamed
     back = plan_contraction(
         target, "dot", "float", None, 9216, 4096, usual=(16, 9216, 4096)
     )

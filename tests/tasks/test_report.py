@@ -23,11 +23,11 @@ from chainrule.tasks.report import (
     Mistake,
     Report,
     Sample,
-    score_name,
-    score_text,
-    share_text,
+    Strengths,
+    Strip,
     write_report,
 )
+from chainrule.tasks.words import score_name, score_text, share_text
 
 VOID = {"meta", "link", "img", "br", "path", "use", "rect"}
 
@@ -487,3 +487,67 @@ def test_a_convolutional_runs_report_has_filters_activations_and_costs(tmp_path)
     assert "filter 32" in text
     assert "What the layers make of a picture" in text
     assert "stage1.conv Conv(1, 32, 3, padding=1) 8×8×32 288 18,432 8.00" in text
+
+
+# ------------------------------------------------------------------- restored pictures
+
+
+def restored(**changes):
+    picture = np.full((9, 12, 3), 200, np.uint8)
+    names = ("damaged", "restored", "truth", "error")
+    facts = {
+        "score": "psnr",
+        "history": history("psnr"),
+        "results": {"task": "restore", "psnr": 31.256, "ssim": 0.9, "num_examples": 40},
+        "strips": [
+            Strip(kind, "31.26 dB", "<b>/a.png", dict.fromkeys(names, picture))
+            for kind in ("good", "worst")
+        ],
+        "strips_note": "How to read them.",
+        "methods": {
+            "this network": {"psnr": 31.256, "ssim": 0.9},
+            "non_local_means": {"psnr": 29.5, "ssim": 0.95, "num_examples": 8},
+            "wiener": {"skipped": "it needs more"},
+        },
+        "strengths": Strengths(
+            "noise gaussian: sigma",
+            [10.0, 20.0],
+            {"this network": [33.0, 30.0], "as damaged": [28.0, 22.0]},
+            "psnr",
+            20.0,
+        ),
+    }
+    return make(**(facts | changes))
+
+
+def test_restored_pictures_are_shown_beside_damage_truth_and_error(written):
+    _, page = written(restored())
+    text = squeezed(page)
+    assert "31.26 dB PSNR on 40 test examples" in text
+    images = [i["alt"] for i in page.all("img")]
+    assert images.count("<b>/a.png, restored") == 2
+    for word in ("good", "worst", "a.png", "How to read them."):
+        assert word in text
+    for _, attributes in page.tags:
+        source = attributes.get("src") or "data:"
+        assert source.startswith("data:")
+
+
+def test_methods_are_compared_and_the_best_is_marked(written):
+    html, page = written(restored())
+    text = squeezed(page)
+    assert "non local means on 8 pictures 29.50 dB 0.95" in text
+    assert "it needs more" in text
+    marked = re.findall(r'<td class="number"><strong>(.*?)</strong>', html)
+    assert marked == ["31.26 dB", "0.95"]
+
+
+def test_scores_over_the_strength_are_told_in_words_too(written):
+    _, page = written(restored())
+    assert (
+        "PSNR over noise gaussian: sigma, 10 to 20: this network from 33.00 dB to "
+        "30.00 dB, as damaged from 28.00 dB to 22.00 dB"
+    ) in [a.get("aria-label") for a in page.all("div")]
+    _, page = written(restored(strengths=None, methods={}, strips=[]))
+    assert "by strength" not in page.text
+    assert "classical" not in page.text

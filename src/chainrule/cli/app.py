@@ -71,7 +71,7 @@ def start(
         ),
     ] = False,
 ) -> None:
-    """Train image classifiers and look at what they learned."""
+    """Train networks for images and look at what they learned."""
     ctx.obj["debug"] = debug
     if version:
         from importlib.metadata import version as version_of
@@ -208,7 +208,7 @@ def predict(
         ),
     ] = None,
 ) -> None:
-    """Say what pictures show."""
+    """Say what pictures show; of a segmenting model, write a label map of each."""
     from chainrule import tasks
     from chainrule.cli import display
 
@@ -221,6 +221,13 @@ def predict(
     if num_classes < 1:
         raise OptionError("option top: out of range", got=top, expected="at least 1")
     model = tasks.load(run)
+    if not isinstance(model, (tasks.Predictor, tasks.Segmenter)):
+        raise OptionError(
+            f"{run} restores pictures",
+            got=f"a model of the task {model.task.name}",
+            expected="a model that says what pictures show",
+            hint=f"chainrule restore {run} PICTURE",
+        )
     found = model.predict_files(files, crop=x_y_w_h, top=num_classes)
     if out is not None:
         as_json = as_json or (out.suffix.lower() == ".json" and not as_csv)
@@ -229,6 +236,50 @@ def predict(
         display.print_predictions(found, as_json)
     else:
         display.show_predictions(found)
+
+
+@app.command()
+def restore(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="A run's folder or a model file.", show_default=False
+        ),
+    ],
+    pictures: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PICTURE...",
+            help="Damaged pictures, or folders of them.",
+            show_default=False,
+        ),
+    ],
+    mask: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FILE", help="A picture as large, white where to restore."
+        ),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Write there, not beside the pictures."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Restore damaged pictures, each into a file beside it."""
+    from chainrule import tasks
+    from chainrule.cli import display
+
+    model = tasks.load(run)
+    if not isinstance(model, tasks.Restorer):
+        raise OptionError(
+            f"{run} does not restore pictures",
+            got=f"a model of the task {model.task.name}",
+            expected="a model trained with --task restore",
+            hint=f"chainrule predict {run} FILE",
+        )
+    found = model.restore_files(pictures, mask=mask, folder=out)
+    display.restored(found, as_json)
 
 
 @app.command()

@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from chainrule.files import write_atomically
 from chainrule.tasks import TASKS
-from chainrule.tasks.report import duration_text, score_name, score_text, share_text
+from chainrule.tasks.words import duration_text, score_name, score_text, share_text
 
 if TYPE_CHECKING:
     from chainrule.data import Source
     from chainrule.explanation import Explanation
     from chainrule.tasks import Job, Prediction, Run
+    from chainrule.tasks.restorer import RestoredFile
 
 __all__ = [
     "after_training",
@@ -31,6 +33,7 @@ __all__ = [
     "datasets",
     "print_predictions",
     "printable",
+    "restored",
     "runs",
     "scores",
     "show_predictions",
@@ -115,6 +118,7 @@ def after_training(run: Run, told: Mapping[str, Any], as_json: bool) -> None:
         return
     console.print(Text("Test", style="bold"))
     console.print(_score_table(run.results))
+    _print_methods(console, run.results)
     best, epochs = run.results.get("best_epoch"), run.results.get("epochs")
     if epochs is not None:
         parts = [f"{epochs} epochs in {duration_text(run.results['time_s'])}"]
@@ -147,12 +151,39 @@ def _score_table(results: Mapping[str, Any]) -> Table:
     return table
 
 
+def _print_methods(console: Console, results: Mapping[str, Any]) -> None:
+    """The scores of what a restoring network is compared with, if it is one."""
+    methods = {**results.get("baselines", {}), "as damaged": results.get("damaged")}
+    methods = {name: found for name, found in methods.items() if found}
+    if not methods:
+        return
+    names = [n for n in ("psnr_hole", "psnr", "ssim") if n in results]
+    table = _table("method")
+    for name in names:
+        table.add_column(score_name(name), justify="right")
+    for method, found in methods.items():
+        if "skipped" in found:
+            note = f"{method.replace('_', ' ')}: {found['skipped']}"
+            table.add_row(_plain(note), *[""] * len(names))
+            continue
+        count = found.get("num_examples", results["num_examples"])
+        some = f" ({count:,} pictures)" if count != results["num_examples"] else ""
+        table.add_row(
+            _plain(method.replace("_", " ") + some),
+            *(score_text(n, found[n]) if n in found else "" for n in names),
+        )
+    console.print()
+    console.print(Padding(table, (0, 0, 0, 2), expand=False))
+
+
 def scores(results: Mapping[str, Any], as_json: bool) -> None:
     """Print what an evaluation found."""
     if as_json:
         print(_json(results))
     else:
-        _console().print(_score_table(results))
+        console = _console()
+        console.print(_score_table(results))
+        _print_methods(console, results)
 
 
 # ----------------------------------------------------------------------------- predict
@@ -163,6 +194,9 @@ def show_predictions(predictions: Iterable[Prediction]) -> None:
     console = _console()
     for prediction in predictions:
         console.print(_plain(prediction.file), style="bold", soft_wrap=True)
+        if prediction.label_map is not None:
+            written = Text("  written to ") + _plain(prediction.label_map)
+            console.print(written, soft_wrap=True)
         if prediction.values:
             rows = [(name, f"{v:.6g}", 0.0) for name, v in prediction.values.items()]
         else:
@@ -222,6 +256,21 @@ def _csv_rows(predictions: Iterable[Prediction]) -> Iterator[list[object]]:
             yield [prediction.file, rank, name, share]
         if not pairs and not prediction.values:
             yield [prediction.file, "", "", ""]
+
+
+# ----------------------------------------------------------------------------- restore
+
+
+def restored(files: Iterable[RestoredFile], as_json: bool) -> None:
+    """Print where each restored picture is, as it is made."""
+    if as_json:
+        print(_json({"restored": [dataclasses.asdict(found) for found in files]}))
+        return
+    console = _console()
+    for found in files:
+        console.print(_plain(found.restored), soft_wrap=True)
+        for note in found.notes:
+            console.print(_plain(f"  {note}"), style="yellow", soft_wrap=True)
 
 
 # ------------------------------------------------------------------- runs and data sets

@@ -15,10 +15,10 @@ import typer
 
 from chainrule.errors import OptionError
 from chainrule.nn.activations import ACTIVATIONS
-from chainrule.nn.zoo import MODELS
+from chainrule.nn.zoo import IMAGE_MODELS, MODELS
 from chainrule.optim.rules import RULES
-from chainrule.tasks.settings import Settings
-from chainrule.tasks.task import TASKS
+from chainrule.tasks.named import TASKS
+from chainrule.tasks.settings import REPEATED, Settings
 
 __all__ = ["PANELS", "numbers", "settings_options", "settings_values"]
 
@@ -34,11 +34,21 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "group_by": ("NAME", "Keep each group in one split: a column, or a pattern."),
         "validation": ("SHARE", "Of the training data, to choose the weights by."),
         "test": ("SHARE", "Of all data, where no test part comes with them."),
+        "corruption": (
+            "NAME",
+            "To restore pictures: how they are damaged, such as mask:box:10 or "
+            "noise:gaussian:25. Repeatable, in order.",
+        ),
+        "patch": (
+            "N",
+            "Side of the squares of pictures that are trained on; 0: whole pictures.",
+        ),
     },
     "Model": {
         "model": (
             "NAME",
-            f"{', '.join(MODELS)}; else cnn for pictures, mlp for the rest.",
+            f"{', '.join(MODELS)}; else cnn for pictures, mlp for the rest. "
+            f"To restore: {', '.join(IMAGE_MODELS)}.",
         ),
         "hidden": ("N,N,…", "Units of each hidden layer of an mlp; else 256."),
         "activation": ("NAME", f"{', '.join(ACTIVATIONS)}; else the model's own."),
@@ -46,11 +56,19 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
             "SHARE",
             "Of hidden units left out in each step; else the model's own.",
         ),
+        "width": ("N", "Filters of a model from pictures to pictures."),
+        "depth": ("N", "Its layers; how often a U-Net halves the size."),
         "init": ("RUN", "Start from the weights of another run or model file."),
         "freeze": ("PATH", "Keep this part of the model as it is. Repeatable."),
     },
     "Loss": {
         "loss": ("NAME", f"{', '.join(_LOSSES)}; else what suits the task."),
+        "loss_on": ("PLACE", "Of restored pictures: the hole, or all."),
+        "class_weights": (
+            "W,W,…",
+            "To segment: how much pixels of each class count, or balanced.",
+        ),
+        "ignore_label": ("N", "A number in label maps that does not count."),
         "label_smoothing": ("SHARE", "Of each label, given to all classes."),
         "l2": ("λ", "Add λ Σ W² to the loss."),
         "l1": ("λ", "Add λ Σ |W| to the loss."),
@@ -88,8 +106,6 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
 }
 """Fields of Settings by panel of the help: metavar and help; not the argument DATA."""
 
-_REPEATED = ("freeze", "lr_scale")
-
 
 def settings_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for every setting in place of its ``**options``."""
@@ -113,7 +129,7 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _annotation(name: str, metavar: str, text: str, panel: str, default: Any) -> Any:
     # Options arrive as text, so that a wrong value is told as any other error is.
-    kind = list[str] | None if name in _REPEATED else str | None
+    kind = list[str] | None if name in REPEATED else str | None
     shown = _text(default)
     option = typer.Option(
         "--" + name.replace("_", "-"),
@@ -139,7 +155,7 @@ def settings_values(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     hints = typing.get_type_hints(Settings)
     return {
-        name: tuple(given) if name in _REPEATED else _value(name, given, hints[name])
+        name: tuple(given) if name in REPEATED else _value(name, given, hints[name])
         for name, given in options.items()
         if given is not None and given != []
     }

@@ -2,7 +2,11 @@
 
 from chainrule.tasks.fitting import evaluate, fit
 from chainrule.tasks.job import Job, prepare, resolve, take_weights
-from chainrule.tasks.predictor import Prediction, Predictor, load
+from chainrule.tasks.named import TASKS, load, make_task
+from chainrule.tasks.predictor import Prediction, Predictor
+from chainrule.tasks.restore import Restore
+from chainrule.tasks.restorer import Restorer
+from chainrule.tasks.rows import Classify, Label, Regress
 from chainrule.tasks.run import (
     Run,
     evaluate_run,
@@ -11,8 +15,11 @@ from chainrule.tasks.run import (
     resume,
     train,
 )
+from chainrule.tasks.segment import Segment
+from chainrule.tasks.segmenter import Segmenter
 from chainrule.tasks.settings import Settings
-from chainrule.tasks.task import TASKS, Classify, Label, Regress, Task, make_task
+from chainrule.tasks.task import Task
+from chainrule.tasks.trained import TrainedModel
 
 __all__ = [
     "TASKS",
@@ -22,9 +29,14 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Regress",
+    "Restore",
+    "Restorer",
     "Run",
+    "Segment",
+    "Segmenter",
     "Settings",
     "Task",
+    "TrainedModel",
     "evaluate",
     "evaluate_run",
     "fit",

@@ -19,10 +19,14 @@ __all__ = ["Architecture", "input_statistics", "model_options"]
 Array = np.ndarray[Any, Any]
 
 
-_OPTIONS = ("hidden", "activation", "dropout")
+OPTIONS = ("hidden", "activation", "dropout")
+"""Of models that put out rows, as they stand in Settings."""
+
+IMAGE_OPTIONS = (*OPTIONS, "width", "depth")
+"""Of models that put out pictures."""
 
 
-def model_options(model: str) -> dict[str, Any]:
+def model_options(model: str, *, is_dense: bool = False) -> dict[str, Any]:
     """The options that a model has, of those in Settings, with what it takes itself.
 
     Raises OptionError for an unknown model.
@@ -30,9 +34,13 @@ def model_options(model: str) -> dict[str, Any]:
     Example:
         >>> model_options("alexnet"), model_options("cnn")
         ({'dropout': 0.5}, {'activation': 'relu', 'dropout': 0.0})
+        >>> model_options("dncnn", is_dense=True)
+        {'width': 48, 'depth': 10}
     """
-    taken = inspect.signature(nn.model_builder(model)).parameters
-    return {name: taken[name].default for name in _OPTIONS if name in taken}
+    build = nn.image_model_builder(model) if is_dense else nn.model_builder(model)
+    taken = inspect.signature(build).parameters
+    names = IMAGE_OPTIONS if is_dense else OPTIONS
+    return {name: taken[name].default for name in names if name in taken}
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,24 @@ class Architecture:
     rescales_outputs: bool = False
     takes_pixels: bool = True
     """Whether inputs are pixels from 0 to 255; else numbers of the user's own scale."""
+    is_dense: bool = False
+    """Whether outputs are pictures of the inputs' size, and not rows."""
+    width: int | None = None
+    depth: int | None = None
+    residual: bool = False
+    """Whether outputs are added to the input, where the model has the choice."""
+    normalized: bool = False
+    """Whether batches are normalised between layers, where it has the choice."""
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether inputs of this shape are the network's.
+
+        From pictures to pictures all that have its channels may be, whatever their
+        size; a network for one size refuses the others itself.
+        """
+        if self.is_dense:
+            return len(shape) == 3 and shape[-1] == self.input_shape[-1]
+        return shape == self.input_shape
 
     def build(self) -> nn.Module:
         """The network with neutral statistics and fresh weights.
@@ -90,6 +116,8 @@ class Architecture:
         return network
 
     def _unchecked_network(self) -> nn.Module:
+        if self.is_dense:
+            return self._image_network()
         build = nn.model_builder(self.model)
         taken = inspect.signature(build).parameters
         given = {
@@ -99,6 +127,16 @@ class Architecture:
         }
         if "hidden" in taken:
             return build(self.input_shape, self.hidden, self.num_outputs, **given)
+        return build(self.input_shape, self.num_outputs, **given)
+
+    def _image_network(self) -> nn.Module:
+        build = nn.image_model_builder(self.model)
+        taken = inspect.signature(build).parameters
+        given = {
+            name: value
+            for name in (*IMAGE_OPTIONS, "residual", "normalized", "seed")
+            if name in taken and (value := getattr(self, name)) not in (None, ())
+        }
         return build(self.input_shape, self.num_outputs, **given)
 
     def to_json(self) -> str:

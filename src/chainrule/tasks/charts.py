@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["curves", "map_urls", "picture_url", "scatter", "template_urls"]
+__all__ = ["curves", "map_urls", "picture_url", "scatter", "strengths", "template_urls"]
 
 Array = np.ndarray[Any, Any]
 
@@ -69,6 +69,29 @@ def curves(
         axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False, labelcolor=_INK, fontsize=10)
+    return _svg(figure)
+
+
+def strengths(
+    option: str,
+    values: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    trained: float,
+    score: str,
+) -> Markup:
+    """Lines over the strength of a damage, the trained one marked, as SVG."""
+    figure, axes = _chart(5.4, 3.4)
+    styles = [(_BLUE, "-", "o"), (_INK, ":", "s"), (_ORANGE, "--", "^")]
+    for (name, row), (colour, line, marker) in zip(
+        series.items(), styles, strict=False
+    ):
+        axes.plot(
+            values, row, line, color=colour, lw=1.8, marker=marker, ms=4.5, label=name
+        )
+    axes.axvline(trained, color=_INK, lw=0.8, ls=":", label=f"trained on {trained:g}")
+    axes.set_xlabel(option)
+    axes.set_ylabel(score)
     axes.legend(frameon=False, labelcolor=_INK, fontsize=10)
     return _svg(figure)
 
@@ -130,7 +153,7 @@ def _svg(figure: Figure) -> Markup:
     return Markup(text)
 
 
-def picture_url(picture: Array) -> str:
+def picture_url(picture: Array, max_side: int = _MAX_SIDE) -> str:
     """A picture (h, w, c) as a data URL, shrunk where it is large.
 
     Numbers other than uint8 are spread from black to white; other numbers of channels
@@ -142,8 +165,8 @@ def picture_url(picture: Array) -> str:
     if picture.shape[-1] != 3:
         picture = picture.mean(axis=-1).astype(picture.dtype)
     image = Image.fromarray(picture if picture.dtype == np.uint8 else _spread(picture))
-    if max(image.size) > _MAX_SIDE:
-        image.thumbnail((_MAX_SIDE, _MAX_SIDE))
+    if max(image.size) > max_side:
+        image.thumbnail((max_side, max_side))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

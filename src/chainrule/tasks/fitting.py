@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from chainrule import data
 from chainrule.errors import DataError, OptionError
 from chainrule.tasks.job import blas_threads, prepare, resolve
-from chainrule.tasks.predictor import Predictor
 from chainrule.tasks.settings import Settings
+from chainrule.tasks.trained import TrainedModel
 from chainrule.training import Listener
 
 __all__ = ["evaluate", "fit"]
@@ -27,14 +29,18 @@ def fit(
     validation: tuple[Any, Any] | data.Dataset | float = 0.1,
     listeners: Sequence[Listener] = (),
     **options: Any,
-) -> Predictor:
+) -> Any:
     """Train a model on images and labels, and return it with the best weights.
+
+    A ``Predictor``, or a ``Restorer`` where pictures are restored.
 
     Args:
         images: an array (n, h, w), (n, h, w, c) or (n, features), or a Dataset.
-        labels: classes (n,), 0/1 labels (n, k) or numbers; None for a Dataset.
+        labels: classes (n,), 0/1 labels (n, k) or numbers; None for a Dataset, and for
+            pictures that are to be restored.
         validation: examples that choose the best weights: a pair of arrays, a Dataset,
-            or the share of ``images`` to set aside, stratified by class.
+            or the share of ``images`` to set aside, stratified by class; to restore,
+            an array of pictures.
         listeners: functions of training events, such as ``training.ProgressBar()``.
         **options: any option of ``Settings``: epochs, hidden, lr, optimizer, seed ...
 
@@ -69,6 +75,8 @@ def fit(
         held_out = validation
     elif isinstance(validation, (tuple, list)) and len(validation) == 2:
         held_out = _dataset(*validation, settings.task, training.class_names)
+    elif isinstance(validation, np.ndarray) and settings.task == "restore":
+        held_out = _dataset(validation, None, settings.task)
     else:
         raise OptionError(
             "fit: validation is no data",
@@ -84,14 +92,14 @@ def fit(
     return job.predictor
 
 
-def evaluate(model: Predictor, images: Any, labels: Any = None) -> dict[str, Any]:
+def evaluate(model: TrainedModel, images: Any, labels: Any = None) -> dict[str, Any]:
     """Loss and scores of a model on images and labels that it was not trained on.
 
     Returns for classification at least ``accuracy``, ``loss`` and ``num_examples``.
 
     Source: ``evaluate(model, test_images)`` of toronto and stanford.
     """
-    names = None if model.task.name == "regress" else model.task.names
+    names = model.task.names if model.task.name in ("classify", "label") else None
     return model.evaluate(_dataset(images, labels, model.task.name, names))
 
 
@@ -101,6 +109,8 @@ def _dataset(
     """Arrays as a data set; with ``names``, labels mean what they meant in training."""
     if isinstance(images, data.Dataset):
         return images
+    if labels is None and task == "restore":
+        return data.arrays(images, images, task=task)
     if labels is None:
         raise DataError(
             "images without labels",

@@ -11,7 +11,7 @@ import numpy as np
 
 from chainrule import nn
 from chainrule.core.graph import Tensor
-from chainrule.tasks.predictor import Predictor
+from chainrule.tasks.trained import TrainedModel
 
 __all__ = [
     "Activation",
@@ -82,7 +82,7 @@ def first_weights(model: nn.Module, shape: tuple[int, ...]) -> Templates | None:
     return None
 
 
-def activations(predictor: Predictor, picture: Array) -> list[Activation]:
+def activations(predictor: TrainedModel, picture: Array) -> list[Activation]:
     """The images that activation functions put out for a picture, first to last.
 
     Of many layers, some are shown, evenly spaced; of many channels, those whose values
@@ -106,7 +106,7 @@ def activations(predictor: Predictor, picture: Array) -> list[Activation]:
     return [found[i] for i in chosen]
 
 
-def layer_costs(predictor: Predictor, inputs: Array) -> list[LayerCost]:
+def layer_costs(predictor: TrainedModel, inputs: Array) -> list[LayerCost]:
     """What each layer costs, measured while the network runs on a batch in NumPy."""
     model, shape = predictor.model, predictor.architecture.input_shape
     paths = {id(m): path for path, m in model.named_modules()}

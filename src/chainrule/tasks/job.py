@@ -17,13 +17,15 @@ from chainrule.core.graph import Tensor, as_tensor
 from chainrule.core.threads import num_threads
 from chainrule.errors import CheckpointError, OptionError
 from chainrule.tasks.architecture import (
+    IMAGE_OPTIONS,
+    OPTIONS,
     Architecture,
-    input_statistics,
     model_options,
 )
-from chainrule.tasks.predictor import Predictor, model_file
+from chainrule.tasks.named import TASKS, checked_loss, model_file, task_class
 from chainrule.tasks.settings import Settings
-from chainrule.tasks.task import Task, make_task
+from chainrule.tasks.task import Task
+from chainrule.tasks.trained import TrainedModel
 from chainrule.training import (
     Listener,
     Monitor,
@@ -48,14 +50,19 @@ class Job:
 
     settings: Settings
     splits: data.Splits
+    """The data as they are; what the task makes of them is its own affair."""
     task: Task
-    predictor: Predictor
+    predictor: TrainedModel
     trainer: Trainer
 
     @cached_property
     def health(self) -> data.Health:
         """What is known of the data, near-duplicates included; worked out once."""
-        return data.health(self.splits, seed=self.settings.seed)
+        found = data.health(self.splits, seed=self.settings.seed)
+        # Pictures may also be left out of what is made of them: for lack of room.
+        told = self.trainer.loader.dataset.problems
+        found.problems.extend(p for p in told if p not in found.problems)
+        return found
 
 
 def load_splits(settings: Settings) -> data.Splits:
@@ -83,68 +90,92 @@ _DEFAULT_LR = {
 # networks without normalisation fall apart where others learn.
 _LR_SCALE = {"linear": 0.1, "alexnet": 0.1, "vgg": 0.3, "unet": 0.3}
 _HIDDEN = (256,)
-_LEAST_SIDE = 8  # pixels; where pictures are smaller, a convolution has little to see
 
 
 def _default_lr(settings: Settings) -> float:
-    scale = _LR_SCALE.get(settings.model or "", 1.0)
+    is_shaky = not task_class(settings.task).normalizes
+    scale = _LR_SCALE.get(settings.model or "", 1.0) if is_shaky else 1.0
     return scale * _DEFAULT_LR.get(settings.optimizer, 0.01)
 
 
-def _default_model(settings: Settings, shape: tuple[int, ...]) -> str:
-    is_picture = len(shape) == 3 and min(shape[:2]) >= _LEAST_SIDE
-    return "cnn" if is_picture and settings.hidden is None else "mlp"
-
-
-def _default_epochs(model: str, num_examples: int) -> int:
+def _default_epochs(settings: Settings, num_examples: int) -> int:
     """Few examples are seen often, many are seen some times.
 
     A convolutional network learns more from an example, which it sees at many places,
-    and takes longer over it.
+    and takes longer over it. Patches are others in every epoch.
     """
-    if model in ("linear", "mlp"):
+    if settings.patch:
+        return min(300, max(5, round(40_000 / max(1, num_examples))))
+    if settings.model in ("linear", "mlp"):
         return min(100, max(10, round(600_000 / max(1, num_examples))))
     return min(30, max(5, round(300_000 / max(1, num_examples))))
 
 
 def resolve(settings: Settings, splits: data.Splits) -> Settings:
-    """The settings with everything filled in that was left to chainrule."""
-    shape = tuple(splits.train.example_shape)
-    model = settings.model or _default_model(settings, shape)
-    settings = settings.replace(model=model, **_model_settings(model, settings))
-    loss = make_task(settings.task, ("",), settings.loss).loss_name
-    # A network soon knows every training label; smoothing keeps it from being too sure.
-    is_smoothed = loss == "softmax" and model != "linear"
+    """The settings with everything filled in that was left to chainrule.
+
+    Raises OptionError for options that do not fit the task or the model.
+    """
+    task, training = task_class(settings.task), splits.train
+    _check_options(settings, task)
+    model = settings.model or task.default_model(settings, training)
+    settings = settings.replace(
+        model=model,
+        loss=checked_loss(task, settings.loss),
+        **_model_settings(model, settings, task),
+    )
+    settings = task.resolved(settings, training)
+    examples = task.from_settings(settings, training).examples(settings, splits)
     return settings.replace(
         data=None if settings.data is None else _stable_path(settings.data),
         labels=None if settings.labels is None else _stable_path(settings.labels),
         init=None if settings.init is None else _stable_path(settings.init),
-        loss=loss,
-        label_smoothing=0.1 * is_smoothed
-        if settings.label_smoothing is None
-        else settings.label_smoothing,
         lr=_default_lr(settings) if settings.lr is None else settings.lr,
-        epochs=_default_epochs(model, len(splits.train))
+        epochs=_default_epochs(settings, len(examples.train))
         if settings.epochs is None
         else settings.epochs,
-        blas_threads=settings.blas_threads or _default_blas_threads(settings, splits),
+        blas_threads=settings.blas_threads
+        or _default_blas_threads(settings, examples.train),
     )
 
 
-def _model_settings(model: str, settings: Settings) -> dict[str, Any]:
+def _check_options(settings: Settings, task: type[Task]) -> None:
+    """Raise OptionError for an option that means nothing to the task."""
+    foreign = {name for other in TASKS.values() for name in other.own_options}
+    foreign -= set(task.own_options)
+    for name in sorted(foreign | set(task.foreign_options)):
+        value = getattr(settings, name)
+        if value != getattr(Settings, name):
+            having = [
+                t.name
+                for t in TASKS.values()
+                if name in t.own_options
+                or (name not in foreign and name not in t.foreign_options)
+            ]
+            raise OptionError(
+                f"option {name}: it means nothing to the task {task.name}",
+                got=f"{name} {_shown(value)}, task {task.name}",
+                expected=f"no {name}, or one of the tasks {', '.join(having)}",
+            )
+
+
+def _model_settings(model: str, settings: Settings, task: type[Task]) -> dict[str, Any]:
     """The model's own options, with its defaults where nothing was asked for.
 
     Raises OptionError for an option that the model does not have.
     """
-    taken = model_options(model)
+    models = nn.IMAGE_MODELS if task.is_dense else nn.MODELS
+    taken = model_options(model, is_dense=task.is_dense)
+    defaults = {**taken, **task.model_defaults(model), "hidden": _HIDDEN}
     filled: dict[str, Any] = {}
-    for name in ("hidden", "activation", "dropout"):
+    for name in IMAGE_OPTIONS if task.is_dense else OPTIONS:
         value = getattr(settings, name)
         if name in taken:
-            default = _HIDDEN if name == "hidden" else taken[name]
-            filled[name] = default if value is None else value
+            filled[name] = defaults[name] if value is None else value
         elif value:
-            having = [m for m in nn.MODELS if name in model_options(m)]
+            having = [
+                m for m in models if name in model_options(m, is_dense=task.is_dense)
+            ]
             raise OptionError(
                 f"option {name}: {model} has none",
                 got=f"{name} {_shown(value)}, model {model}",
@@ -177,8 +208,9 @@ def prepare(
                 expected=f"a share above 0 for {part}, or a part that the data bring",
                 hint=f"--{part} 0.1" if part != "train" else None,
             )
-    training = splits.train
-    task = _task_for(settings, training)
+    task = task_class(settings.task).from_settings(settings, splits.train)
+    examples = task.examples(settings, splits)
+    training = examples.train
     architecture = Architecture(
         model=settings.model or "",
         input_shape=tuple(training.example_shape),
@@ -187,11 +219,14 @@ def prepare(
         activation=settings.activation,
         dropout=settings.dropout,
         seed=settings.seed,
-        rescales_outputs=task.name == "regress",
-        takes_pixels=training.read(np.array([0])).dtype == np.uint8,
+        takes_pixels=splits.train.read(np.array([0])).dtype == np.uint8,
+        is_dense=task.is_dense,
+        width=settings.width,
+        depth=settings.depth,
+        **task.architecture_options,
     )
     model = architecture.build().initialize(settings.seed)
-    _set_statistics(model, training, task)
+    task.set_statistics(model, training)
     if settings.init is not None:
         take_weights(model, settings.init)
     for path in settings.freeze:
@@ -202,7 +237,7 @@ def prepare(
             got=", ".join(settings.freeze),
             expected="at least one layer that learns",
         )
-    predictor = Predictor(model, architecture, task)
+    predictor = task.predictor(model, architecture)
     optimizer = optim.optimizer(
         settings.optimizer,
         model.named_parameters(),
@@ -214,7 +249,10 @@ def prepare(
         training,
         settings.batch_size,
         seed=settings.seed,
-        augment=data.parse(settings.augment) if settings.augment else None,
+        # Whole pictures are changed before anything is cut out of them or damaged.
+        augment=data.parse(settings.augment)
+        if settings.augment and not task.is_dense
+        else None,
     )
     epochs, lr = settings.epochs or 0, settings.lr or 0.0
     trainer = Trainer(
@@ -233,7 +271,7 @@ def prepare(
         schedule=optim.schedule(
             settings.schedule, lr=lr, epochs=epochs, higher_is_better=True
         ),
-        validate=lambda: predictor.evaluate(splits.validation),
+        validate=lambda: predictor.validation_scores(examples.validation),
         score=task.batch_score,
         monitor=Monitor(
             task.monitor, higher_is_better=True, patience=settings.patience
@@ -255,32 +293,6 @@ def _averaged(model: nn.Module) -> list[tuple[str, Any]]:
     """
     floats = [(n, b) for n, b in model.named_buffers() if b.dtype.kind == "f"]
     return [*model.named_parameters(), *floats]
-
-
-def _task_for(settings: Settings, training: data.Dataset) -> Task:
-    names = training.class_names or training.target_names
-    scale: tuple[float, ...] = ()
-    if settings.task == "regress":
-        deviations = np.atleast_1d(training.targets.std(axis=0))
-        scale = tuple(float(d) if d > 0 else 1.0 for d in deviations)
-        names = names or tuple(f"value {i + 1}" for i in range(len(scale)))
-    return make_task(
-        settings.task,
-        tuple(names or ()),
-        settings.loss,
-        settings.label_smoothing or 0.0,
-        scale,
-    )
-
-
-def _set_statistics(model: nn.Module, training: data.Dataset, task: Task) -> None:
-    """Fill the buffers that bring inputs to unit scale and outputs back to theirs."""
-    state = model.state()
-    state["standardize.mean"], state["standardize.std"] = input_statistics(training)
-    if task.name == "regress":
-        state["units.scale"] = np.asarray(task.scale, np.float32)  # type: ignore[attr-defined]
-        state["units.offset"] = training.targets.mean(axis=0).astype(np.float32)
-    model.load_state(state)
 
 
 def _groups(settings: Settings) -> list[optim.Group]:
@@ -340,12 +352,12 @@ def take_weights(model: nn.Module, source: str) -> list[str]:
 _WORTH_SHARING = 50_000_000  # multiplications and additions of one product
 
 
-def _default_blas_threads(settings: Settings, splits: data.Splits) -> int:
+def _default_blas_threads(settings: Settings, training: data.Dataset) -> int:
     """One thread for small products, which end before a second one has woken up.
 
     So small nets also give the same bits on machines with other numbers of cores.
     """
-    in_features = math.prod(splits.train.example_shape)
+    in_features = math.prod(training.example_shape)
     units = max(settings.hidden or (), default=10)
     if 2 * settings.batch_size * in_features * units < _WORTH_SHARING:
         return 1

@@ -1,31 +1,27 @@
-"""A trained model that needs nothing but its own file: pictures in, answers out."""
+"""A trained model that says what pictures show: pictures in, answers out."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule import data, nn
-from chainrule.compiler import compile
-from chainrule.core.graph import Tensor, as_tensor, no_grad
-from chainrule.errors import CheckpointError, DataError, ShapeError
-from chainrule.tasks.architecture import Architecture
-from chainrule.tasks.task import Task, make_task
-from chainrule.training.checkpoint import read_tensors, write_tensors
+from chainrule import data
+from chainrule.errors import DataError, ShapeError
+from chainrule.tasks.trained import Examined, TrainedModel, check_not_empty
 
-__all__ = ["Prediction", "Predictor", "load", "model_file"]
+if TYPE_CHECKING:
+    from chainrule.tasks.rows import RowTask
+
+__all__ = ["Prediction", "Predictor"]
 
 Array = np.ndarray[Any, Any]
 
-MODEL_FILE = "model.safetensors"
 _EVALUATION_BATCH = 256
 _EVALUATION_NUMBERS = 1 << 22
 """Of the inputs of a batch, at most: a network makes many times as many of them."""
@@ -36,17 +32,22 @@ class Prediction:
     """What a model says of one picture; the field of its task is filled.
 
     ``classes`` are (name, probability), the likeliest first; ``labels`` those with a
-    probability above one half; ``values`` the predicted numbers by name.
+    probability above one half; ``values`` the predicted numbers by name. ``label_map``
+    is a file that was written, with the class of every pixel; ``labels`` are then the
+    shares of pixels that classes have.
     """
 
     file: str | None
     classes: list[tuple[str, float]] = field(default_factory=list)
     labels: list[tuple[str, float]] = field(default_factory=list)
     values: dict[str, float] = field(default_factory=dict)
+    label_map: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The file and the filled field, for JSON."""
         told: dict[str, Any] = {"file": self.file}
+        if self.label_map is not None:
+            return {**told, "label_map": self.label_map, "shares": dict(self.labels)}
         if self.values:
             return {**told, "values": self.values}
         kind, pairs = (
@@ -56,8 +57,8 @@ class Prediction:
         return {**told, "classes" if self.classes else "labels": rows}
 
 
-class Predictor:
-    """A model with its preprocessing, sizes and names.
+class Predictor(TrainedModel):
+    """A model that puts out rows of numbers, with its preprocessing, sizes and names.
 
     Args:
         model: the network, statistics included.
@@ -72,40 +73,7 @@ class Predictor:
         5
     """
 
-    def __init__(
-        self, model: nn.Module, architecture: Architecture, task: Task
-    ) -> None:
-        self.model = model.eval()
-        self.architecture = architecture
-        self.task = task
-
-    @cached_property
-    def _forward(self) -> Callable[[Tensor], Tensor]:
-        return compile(lambda inputs: self.model(inputs))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k != "_forward"}
-
-    # Predicting.
-
-    def outputs(self, inputs: Array) -> Array:
-        """Raw outputs of the network for a batch of inputs of its own shape."""
-        self._check_shape(inputs)
-        # One batch alone is done before native code would be ready.
-        return self._run(self.model, inputs)
-
-    def _check_shape(self, inputs: Array) -> None:
-        if inputs.shape[1:] != self.architecture.input_shape:
-            raise ShapeError(
-                "predict: inputs of another shape than the model was trained on",
-                got=f"{inputs.dtype.name}{list(inputs.shape)}",
-                expected=f"(n, {', '.join(map(str, self.architecture.input_shape))})",
-            )
-
-    def _run(self, forward: Callable[[Tensor], Tensor], inputs: Array) -> Array:
-        self.model.eval()
-        with no_grad(), np.errstate(all="ignore"):
-            return forward(as_tensor(inputs)).numpy()
+    task: RowTask
 
     def dataset_outputs(
         self, dataset: data.Dataset, *, tta: int = 0, augment: str = ""
@@ -122,19 +90,15 @@ class Predictor:
         for start in range(0, len(dataset), size):
             indices = np.arange(start, min(start + size, len(dataset)))
             inputs = dataset.read(indices)
-            total = self._compiled_outputs(inputs)
+            total = self.compiled_outputs(inputs)
             for copy in range(tta):
                 assert transform is not None
                 changed = transform(
                     inputs, data.Keys(seed=0, epoch=copy, indices=indices)
                 )
-                total = total + self._compiled_outputs(changed)
+                total = total + self.compiled_outputs(changed)
             parts.append(total / (1 + tta))
         return np.concatenate(parts)
-
-    def _compiled_outputs(self, inputs: Array) -> Array:
-        self._check_shape(inputs)
-        return self._run(self._forward, inputs)
 
     def predict(
         self,
@@ -209,23 +173,26 @@ class Predictor:
             return Prediction(file, labels=[p for p in ranked if p[1] > 0.5])
         return Prediction(file, classes=ranked[:top])
 
-    def evaluate(
+    def validation_scores(self, examples: data.Dataset) -> dict[str, Any]:
+        return self.evaluate(examples)
+
+    def examine(
         self, dataset: data.Dataset, *, tta: int = 0, augment: str = ""
-    ) -> dict[str, Any]:
-        """Loss and scores on a data set, JSON-able."""
+    ) -> Examined:
         self._check_examples(dataset)
         outputs = self.dataset_outputs(dataset, tta=tta, augment=augment)
         scores = self.task.evaluate(outputs, dataset.targets)
-        return {"task": self.task.name, **scores, "num_examples": len(dataset)}
+        told = {"task": self.task.name, **scores, "num_examples": len(dataset)}
+        return Examined(told, {"outputs": outputs})
+
+    def report_fields(self, found: Examined, test: data.Dataset) -> dict[str, Any]:
+        from chainrule.tasks.row_report import row_fields  # only for a finished run
+
+        return row_fields(self.task, found.shown["outputs"], test)
 
     def _check_examples(self, dataset: data.Dataset) -> None:
         """Raise DataError where scores would mean nothing."""
-        if not len(dataset):
-            raise DataError(
-                f"{dataset.name}: nothing to evaluate",
-                got="0 examples",
-                expected="at least one",
-            )
+        check_not_empty(dataset)
         names, own = dataset.class_names, self.task.names
         # Classes without names, of which the last ones need not occur, are numbers.
         numbers = tuple(map(str, range(len(own))))
@@ -237,52 +204,3 @@ class Predictor:
             expected=", ".join(own),
             hint="were class folders renamed, added or removed since it was trained?",
         )
-
-    # The file.
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model file: weights, architecture, preprocessing and names."""
-        metadata = {
-            "kind": "model",
-            "architecture": self.architecture.to_json(),
-            "task": self.task.name,
-            "loss": self.task.loss_name,
-            "label_smoothing": repr(self.task.label_smoothing),
-            "scale": json.dumps(getattr(self.task, "scale", ())),
-            "names": json.dumps(self.task.names),
-        }
-        write_tensors(path, self.model.state(), metadata)
-
-
-def model_file(path: str | os.PathLike[str]) -> Path:
-    """The model file itself, whether it is named or its run folder."""
-    return Path(path) / MODEL_FILE if Path(path).is_dir() else Path(path)
-
-
-def load(path: str | os.PathLike[str]) -> Predictor:
-    """The model of a run folder or of a model file.
-
-    Raises:
-        FileError: if there is none.
-        CheckpointError: if it is damaged, or written by a newer chainrule.
-    """
-    file = model_file(path)
-    tensors, metadata = read_tensors(file, kind="model")
-    try:
-        architecture = Architecture.from_json(metadata["architecture"])
-        task = make_task(
-            metadata["task"],
-            tuple(json.loads(metadata["names"])),
-            metadata["loss"],
-            float(metadata["label_smoothing"]),
-            tuple(json.loads(metadata["scale"])),
-        )
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{file} lacks what a model file says of itself",
-            got=error,
-            expected="architecture, task, loss and names in its metadata",
-        ) from None
-    model = architecture.build()
-    model.load_state(tensors)
-    return Predictor(model, architecture, task)

@@ -12,26 +12,13 @@ from typing import Any
 import numpy as np
 
 from chainrule.files import write_atomically
-from chainrule.tasks.charts import (
-    curves,
-    map_urls,
-    picture_url,
-    scatter,
-    template_urls,
-)
 from chainrule.tasks.inside import Activation, LayerCost
-from chainrule.training.metrics import class_scores
+from chainrule.tasks.report_sections import sections
+from chainrule.tasks.words import duration_text, score_name, score_text, share_text
 
-__all__ = ["Mistake", "Report", "Sample", "score_name", "score_text", "write_report"]
+__all__ = ["Mistake", "Report", "Sample", "Strengths", "Strip", "write_report"]
 
 Array = np.ndarray[Any, Any]
-
-_MAX_MATRIX = 100  # classes; a larger matrix reads as noise, its worst cells do not
-_MAX_NUMBERS = 20  # classes whose cells have room for their counts
-_MAX_TEMPLATES = 64
-_MAX_TARGETS = 8
-_MAX_CONFUSIONS = 12
-_SHARES = ("accuracy", "top_5_accuracy", "exact_match")
 
 
 @dataclass(frozen=True)
@@ -59,6 +46,34 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Strip:
+    """An example of pictures in, pictures out: each picture (h, w, c) by its name.
+
+    ``kind`` is "good", "median" or "worst"; ``score`` a text such as 31.50 dB.
+    """
+
+    kind: str
+    score: str
+    name: str
+    pictures: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """Scores over the strength of the damage.
+
+    ``option`` is what the strength is called, ``series`` the scores of each method at
+    ``values``, and ``trained`` the strength that the network was trained on.
+    """
+
+    option: str
+    values: Sequence[float]
+    series: Mapping[str, Sequence[float]]
+    score: str
+    trained: float
+
+
+@dataclass(frozen=True)
 class Report:
     """What a report tells; sections whose field is left empty are left out.
 
@@ -73,10 +88,15 @@ class Report:
         layers: what each layer holds and costs.
         names: of the classes, the labels or the predicted numbers.
         confusion: counts (true class, predicted class), for ``classify``.
-        label_scores: arrays by name (``f1`` ...) over labels, for ``label``.
+        label_scores: arrays by name (``f1`` ...) over labels or classes; without them
+            those of a confusion matrix are shown.
         targets: (n, k) true numbers, for ``regress``.
         predictions: (n, k), beside them.
         mistakes: the worst first.
+        strips: examples of pictures that the model made, good ones first.
+        strips_note: how to read them.
+        methods: scores by method, for ``restore``.
+        strengths: scores over the strength of the damage.
         templates: weights of the first layer as pictures (k, h, w, c).
         template_kind: whose they are: "class", "unit" or "filter".
         sample: a picture with the activations that it gives.
@@ -97,6 +117,10 @@ class Report:
     targets: Array | None = None
     predictions: Array | None = None
     mistakes: Sequence[Mistake] = ()
+    strips: Sequence[Strip] = ()
+    strips_note: str = ""
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    strengths: Strengths | None = None
     templates: Array | None = None
     template_kind: str = "unit"
     sample: Sample | None = None
@@ -122,51 +146,11 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
         data_name=PurePath(report.settings["data"] or "digits").name,
         headline=_headline(report),
         tiles=_tiles(report),
-        curves=_curves(report),
-        matrix=_matrix(report),
-        confusions=_confusions(report),
-        rows=_rows(report),
-        scatters=_scatters(report),
-        mistakes=_mistakes(report),
-        templates=_templates(report),
-        sample=_sample(report),
-        costs=_costs(report),
+        **sections(report),
         settings={k: v for k, v in report.settings.items() if v not in (None, "", ())},
     )
     # File names may hold bytes that are no text.
     write_atomically(path, page.encode(errors="replace"))
-
-
-def score_name(name: str) -> str:
-    """What a score is called in a sentence.
-
-    Example:
-        >>> score_name("f1_micro"), score_name("r2"), score_name("num_examples")
-        ('F1 micro', 'R²', 'examples')
-    """
-    words = name.removeprefix("num_").split("_")
-    return " ".join({"f1": "F1", "r2": "R²"}.get(word, word) for word in words)
-
-
-def score_text(name: str, value: float) -> str:
-    """A score as a person reads it: 97.81 %, 0.0812 or 1,797.
-
-    Example:
-        >>> score_text("accuracy", 0.97812), score_text("loss", 0.0812345)
-        ('97.81 %', '0.08123')
-    """
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{100 * value:.2f} %" if name in _SHARES else f"{value:.4g}"
-
-
-def share_text(value: float) -> str:
-    """A probability in per cent; what is not certain is not rounded to 0 or 100."""
-    if 0 < value < 0.0005:
-        return "< 0.1 %"
-    if 0.9995 <= value < 1:
-        return "> 99.9 %"
-    return f"{100 * value:.1f} %"
 
 
 # --------------------------------------------------------------------------- the head
@@ -219,197 +203,3 @@ def _tiles(report: Report) -> dict[str, str]:
     if time_s is not None:
         tiles["training time"] = duration_text(time_s)
     return tiles
-
-
-def duration_text(time_s: float) -> str:
-    """A duration as a person reads it."""
-    if time_s < 60:
-        return f"{time_s:.1f} s"
-    minutes, seconds = divmod(round(time_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
-
-
-# ------------------------------------------------------------------------ the sections
-
-
-def _curves(report: Report) -> list[dict[str, str]]:
-    """Loss and score by epoch, as charts with their descriptions."""
-    if not report.history:
-        return []
-    epochs = [row["epoch"] for row in report.history]
-    best = [row["epoch"] for row in report.history if row["is_best"]]
-    found = []
-    for name in dict.fromkeys(("loss", report.score)):
-        series = {
-            part: [row[part].get(name, math.nan) for row in report.history]
-            for part in ("training", "validation")
-        }
-        known = {p: v for p, v in series.items() if np.isfinite(v).any()}
-        if known:
-            best_epoch = best[-1] if best else None
-            found.append(
-                {
-                    "title": name,
-                    "svg": curves(name, epochs, known, best_epoch),
-                    "description": _told(name, epochs, known, best_epoch),
-                }
-            )
-    return found
-
-
-def _told(
-    name: str,
-    epochs: Sequence[int],
-    series: Mapping[str, Sequence[float]],
-    best: int | None,
-) -> str:
-    """A chart in words, for those who do not see it."""
-    parts = [
-        f"{part} from {score_text(name, values[0])} to {score_text(name, values[-1])}"
-        for part, values in series.items()
-    ]
-    told = f"{score_name(name)} over {len(epochs)} epochs: {', '.join(parts)}"
-    return told + (f"; best epoch {best}" if best else "")
-
-
-def _matrix(report: Report) -> dict[str, Any] | None:
-    """The confusion matrix as cells: count, and how much of its row that is."""
-    counts = report.confusion
-    if counts is None or len(counts) > _MAX_MATRIX:
-        return None
-    shares = _row_shares(counts)
-    rows = [
-        {
-            "name": report.names[i],
-            "cells": [
-                {"count": int(n), "depth": round(0.08 + 0.62 * math.sqrt(share), 3)}
-                for n, share in zip(counts[i], shares[i], strict=True)
-            ],
-        }
-        for i in range(len(counts))
-    ]
-    has_numbers = len(counts) <= _MAX_NUMBERS
-    return {
-        "rows": rows,
-        "has_numbers": has_numbers,
-        "is_upright": has_numbers and max(map(len, report.names)) <= 4,
-    }
-
-
-def _row_shares(counts: Array) -> Array:
-    totals = counts.sum(axis=1, keepdims=True)
-    shares: Array = counts / np.maximum(totals, 1)
-    return shares
-
-
-def _confusions(report: Report) -> list[dict[str, Any]]:
-    """The most frequent mistakes, by true and predicted class."""
-    if report.confusion is None or len(report.confusion) < 3:
-        return []
-    wrong = report.confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_MAX_CONFUSIONS]
-    shares = _row_shares(report.confusion)
-    return [
-        {
-            "true": report.names[i],
-            "predicted": report.names[j],
-            "count": int(wrong[i, j]),
-            "share": float(shares[i, j]),
-        }
-        for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
-        if wrong[i, j]
-    ]
-
-
-def _rows(report: Report) -> list[tuple[str, dict[str, float]]]:
-    """Scores of each class or label."""
-    scores = dict(report.label_scores)
-    if report.confusion is not None:
-        scores = class_scores(report.confusion)
-    columns = {name: values.tolist() for name, values in scores.items()}
-    return [
-        (name, {column: values[i] for column, values in columns.items()})
-        for i, name in enumerate(report.names)
-        if columns
-    ]
-
-
-def _scatters(report: Report) -> list[dict[str, str]]:
-    """Predicted against true numbers, a chart for each."""
-    if report.targets is None or report.predictions is None:
-        return []
-    found = []
-    for column, name in enumerate(report.names[:_MAX_TARGETS]):
-        true, predicted = report.targets[:, column], report.predictions[:, column]
-        error = float(np.abs(predicted - true).mean())
-        told = f"{name}: predicted against true, mean absolute error {error:.4g}"
-        found.append(
-            {"name": name, "svg": scatter(true, predicted), "description": told}
-        )
-    return found
-
-
-def _mistakes(report: Report) -> list[dict[str, Any]]:
-    return [
-        {
-            "mistake": mistake,
-            "url": None if mistake.picture is None else picture_url(mistake.picture),
-            "file_name": PurePath(mistake.file or "").name,
-        }
-        for mistake in report.mistakes
-    ]
-
-
-def _templates(report: Report) -> list[dict[str, str]]:
-    if report.templates is None:
-        return []
-    urls = template_urls(report.templates[:_MAX_TEMPLATES])
-    names = [f"{report.template_kind} {i + 1}" for i in range(len(urls))]
-    if report.template_kind == "class":
-        names = list(report.names)
-    return [{"name": n, "url": url} for n, url in zip(names, urls, strict=False)]
-
-
-def _sample(report: Report) -> dict[str, Any] | None:
-    """The sample as pictures, layer by layer."""
-    if report.sample is None:
-        return None
-    rows = []
-    for shown in report.sample.activations:
-        height, width = shown.maps.shape[1:]
-        count = f"{len(shown.maps)} of {shown.num_channels}"
-        rows.append(
-            {
-                "path": shown.path.removeprefix("network."),
-                "size": f"{height}×{width}, {count} channels",
-                "urls": map_urls(shown.maps),
-            }
-        )
-    return {"url": picture_url(report.sample.picture), "rows": rows}
-
-
-def _costs(report: Report) -> dict[str, Any] | None:
-    """The table of layers, with how large a part of the time each takes."""
-    if not report.layers:
-        return None
-    total_s = sum(layer.time_s for layer in report.layers)
-    rows = [
-        {
-            "layer": layer,
-            "parameters": f"{layer.parameters:,}" if layer.parameters else "",
-            "connections": f"{layer.connections:,}" if layer.connections else "",
-            "memory": f"{layer.output_bytes / 1024:,.2f}",
-            "time": f"{1000 * layer.time_s:.3f}",
-            "share": f"{100 * layer.time_s / (total_s or 1.0):.1f}",
-        }
-        for layer in report.layers
-    ]
-    total = {
-        "parameters": f"{sum(layer.parameters for layer in report.layers):,}",
-        "connections": f"{sum(layer.connections for layer in report.layers):,}",
-        "memory": f"{sum(layer.output_bytes for layer in report.layers) / 1024:,.2f}",
-        "time": f"{1000 * total_s:.3f}",
-    }
-    return {"rows": rows, "total": total}

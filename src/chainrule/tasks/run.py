@@ -21,8 +21,9 @@ from chainrule.errors import (
 )
 from chainrule.files import remove_leftovers, write_atomically
 from chainrule.tasks.job import Job, blas_threads, load_splits, prepare, resolve
-from chainrule.tasks.predictor import MODEL_FILE, load
+from chainrule.tasks.named import TASKS, load
 from chainrule.tasks.settings import Settings
+from chainrule.tasks.trained import MODEL_FILE
 from chainrule.training import (
     Checkpoint,
     Listener,
@@ -169,13 +170,11 @@ def _finish(run: Run, job: Job) -> None:
     from chainrule.tasks.reporting import write_run_report
 
     progress, test = job.trainer.progress, job.splits.test
-    outputs = job.predictor.dataset_outputs(
+    found = job.predictor.examine(
         test, tta=job.settings.tta, augment=job.settings.augment
     )
     run.results = {
-        "task": job.task.name,
-        **job.task.evaluate(outputs, test.targets),
-        "num_examples": len(test),
+        **found.scores,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch - 1,
         "steps": progress.step,
@@ -186,7 +185,7 @@ def _finish(run: Run, job: Job) -> None:
     }
     text = json.dumps(run.results, indent=2) + "\n"
     write_atomically(run.folder / RESULTS_FILE, text)
-    write_run_report(run.report, job, run.history, run.results, outputs)
+    write_run_report(run.report, job, run.history, run.results, found)
 
 
 # ------------------------------------------------------------------------- the folder
@@ -324,9 +323,7 @@ def _row(run: Path) -> dict[str, Any]:
 
 
 _SPLITS = ("test", "validation", "train")
-_SCORES = {
-    "accuracy", "loss", "f1_micro", "average_precision", "mean_absolute_error", "r2"
-}  # fmt: skip
+_SCORES = {name for task in TASKS.values() for name in task.scores_shown}
 
 
 # -------------------------------------------------------------------- the environment

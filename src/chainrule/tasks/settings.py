@@ -18,7 +18,10 @@ import numpy as np
 from chainrule.errors import CheckpointError, FileError, OptionError
 from chainrule.files import write_atomically
 
-__all__ = ["Settings"]
+__all__ = ["REPEATED", "Settings"]
+
+REPEATED = ("corruption", "freeze", "lr_scale")
+"""Options of several texts, which the command line takes one by one."""
 
 FORMAT = 1
 """Of the settings file; larger for a later one that this version cannot read."""
@@ -48,6 +51,11 @@ class Settings:
     group_by: str | None = None
     validation: float = 0.1
     test: float = 0.2
+    corruption: tuple[str, ...] = ()
+    """What damages the pictures that are to be restored: NAME[:KIND][:VALUE], in the
+    order in which it happens."""
+    patch: int | None = None
+    """The side of the squares of pictures that are trained on; 0: whole pictures."""
 
     model: str | None = None
     """None: ``cnn`` for pictures; ``mlp`` for others, and where ``hidden`` is given."""
@@ -55,12 +63,22 @@ class Settings:
     """Units of each hidden layer of an ``mlp``; None: 256."""
     activation: str | None = None
     dropout: float | None = None
+    width: int | None = None
+    """Filters of a model from pictures to pictures, of U-Net at full size."""
+    depth: int | None = None
+    """Its layers; how often U-Net halves the size."""
     init: str | None = None
     """Weights of another run to start from."""
     freeze: tuple[str, ...] = ()
     """Paths in the model whose parameters stay as they are."""
 
     loss: str | None = None
+    loss_on: str | None = None
+    """What of a restored picture counts: "hole", where values are lost, or "all"."""
+    class_weights: str = ""
+    """How much pixels of each class count: numbers joined by commas, or balanced."""
+    ignore_label: int = 255
+    """A number in label maps that does not count, beside 255."""
     label_smoothing: float | None = None
     """Share of each label given to all classes; None: 0.1 for networks with softmax."""
     l2: float = 0.0
@@ -170,7 +188,7 @@ class Settings:
             if f.name in ("data", "out") or value is None or value == f.default:
                 continue
             option = "--" + f.name.replace("_", "-")
-            if f.name in ("freeze", "lr_scale"):
+            if f.name in REPEATED:
                 for part in value:
                     words += [option, part]
             elif isinstance(value, tuple):
@@ -244,7 +262,7 @@ def _check_ranges(settings: Settings) -> None:
     at_least = {
         "batch_size": 1, "accumulate": 1, "epochs": 0, "patience": 1, "l2": 0, "l1": 0,
         "lr": 0, "weight_decay": 0, "mixup": 0, "tta": 0, "clip_norm": 0, "seed": 0,
-        "checkpoint_every_s": 0, "blas_threads": 1,
+        "checkpoint_every_s": 0, "blas_threads": 1, "patch": 0, "width": 1, "depth": 1,
     }  # fmt: skip
     for name, low in at_least.items():
         value = getattr(settings, name)

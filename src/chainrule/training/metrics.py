@@ -17,6 +17,7 @@ __all__ = [
     "class_scores",
     "confusion_matrix",
     "f1_scores",
+    "intersection_over_union",
     "mean_absolute_error",
     "r2_score",
     "top_k_accuracy",
@@ -75,6 +76,25 @@ def class_scores(confusion: Array) -> dict[str, Array]:
         "f1": _harmonic_mean(precision, recall),
         "num_examples": actual,
     }
+
+
+def intersection_over_union(confusion: Array) -> Array:
+    """IoU of each class: hits / (hits + misses + false alarms); NaN for absent ones.
+
+    Absent is a class that is neither true nor predicted anywhere: nothing can be said
+    of it, and means leave it out.
+
+    Example:
+        >>> intersection_over_union(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]))
+        array([0.75      , 0.66666667,        nan])
+
+    Source: Everingham et al., "The Pascal visual object classes challenge", 2010,
+    section 4.3.
+    """
+    hits = np.diag(confusion).astype(np.float64)
+    either = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
+    nothing = np.full_like(hits, np.nan)
+    return np.divide(hits, either, out=nothing, where=either > 0)
 
 
 def _harmonic_mean(precision: Array, recall: Array) -> Array:

@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 
 from chainrule import nn
-from chainrule.data import Dataset
 from chainrule.errors import CheckpointError, ShapeError
 
-__all__ = ["Architecture", "input_statistics", "model_options"]
-
-Array = np.ndarray[Any, Any]
+__all__ = ["Architecture", "model_options"]
 
 
 OPTIONS = ("hidden", "activation", "dropout")
@@ -157,24 +154,3 @@ class Architecture:
                 got=error,
                 expected="an architecture as chainrule writes it",
             ) from None
-
-
-def input_statistics(dataset: Dataset, chunk: int = 1024) -> tuple[Array, Array]:
-    """Mean and standard deviation of the last axis over all examples.
-
-    One channel of pictures, or one feature of vectors, shares a number. A constant one
-    keeps a deviation of 1. Read in chunks, summed in float64.
-    """
-    count, total, squares = 0, 0.0, 0.0
-    for start in range(0, len(dataset), chunk):
-        indices = np.arange(start, min(start + chunk, len(dataset)))
-        x = dataset.read(indices)
-        rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
-        count += len(rows)
-        total = total + rows.sum(axis=0)
-        squares = squares + (rows**2).sum(axis=0)
-    mean = np.asarray(total / count)
-    variance = np.maximum(np.asarray(squares / count) - mean**2, 0.0)
-    std = np.sqrt(variance)
-    std[std < 1e-6 * np.maximum(1.0, np.abs(mean))] = 1.0
-    return mean.astype(np.float32), std.astype(np.float32)

@@ -13,13 +13,11 @@ from chainrule.errors import DataError, OptionError
 from chainrule.tasks.settings import Settings
 from chainrule.tasks.task import Task
 
-__all__ = ["PictureTask", "channel_names", "picture_statistics"]
+__all__ = ["PictureTask", "channel_names"]
 
-Array = np.ndarray[Any, Any]
 
 _LARGEST_WHOLE = 64
 """The side up to which pictures of one size are trained on as they are."""
-_MOST_PICTURES = 1000  # that statistics are taken of
 
 
 @dataclass(frozen=True)
@@ -80,22 +78,3 @@ def channel_names(channels: int) -> tuple[str, ...]:
     """What the channels of a picture are called."""
     known = {1: ("grey",), 3: ("red", "green", "blue")}
     return known.get(channels, tuple(f"channel {i + 1}" for i in range(channels)))
-
-
-def picture_statistics(pictures: data.Dataset) -> tuple[Array, Array]:
-    """Mean and standard deviation of each channel, of evenly spaced pictures of many.
-
-    A constant channel keeps a deviation of 1.
-    """
-    count, total, squares = 0, 0.0, 0.0
-    step = -(-len(pictures) // _MOST_PICTURES)
-    for index in range(0, len(pictures), step):
-        picture = pictures.picture(index)
-        rows = picture.reshape(-1, picture.shape[-1]).astype(np.float64)
-        count += len(rows)
-        total = total + rows.sum(axis=0)
-        squares = squares + (rows**2).sum(axis=0)
-    mean = np.asarray(total / count)
-    deviation = np.sqrt(np.maximum(np.asarray(squares / count) - mean**2, 0.0))
-    deviation[deviation < 1e-3] = 1.0
-    return mean.astype(np.float32), deviation.astype(np.float32)

@@ -15,10 +15,11 @@ from chainrule.data.damaged import DamagedPictures, mask_channels
 from chainrule.errors import OptionError
 from chainrule.ops import maximum
 from chainrule.tasks.architecture import Architecture
-from chainrule.tasks.dense import PictureTask, channel_names, picture_statistics
+from chainrule.tasks.dense import PictureTask, channel_names
 from chainrule.tasks.first_guess import first_guess
 from chainrule.tasks.restorer import Restorer
 from chainrule.tasks.settings import Settings
+from chainrule.tasks.statistics import picture_statistics
 from chainrule.tasks.task import Task
 
 __all__ = ["Restore"]

@@ -13,9 +13,10 @@ from chainrule.core.graph import Tensor, as_tensor, no_grad
 from chainrule.errors import OptionError
 from chainrule.nn import losses
 from chainrule.ops import one_hot, sigmoid, softmax
-from chainrule.tasks.architecture import Architecture, input_statistics
+from chainrule.tasks.architecture import Architecture
 from chainrule.tasks.predictor import Predictor
 from chainrule.tasks.settings import Settings
+from chainrule.tasks.statistics import input_statistics
 from chainrule.tasks.task import Task
 from chainrule.training import metrics
 

@@ -14,9 +14,10 @@ from chainrule.data.label_maps import LabelledPictures
 from chainrule.data.targets import IGNORED
 from chainrule.errors import OptionError
 from chainrule.tasks.architecture import Architecture
-from chainrule.tasks.dense import PictureTask, picture_statistics
+from chainrule.tasks.dense import PictureTask
 from chainrule.tasks.segmenter import Segmenter
 from chainrule.tasks.settings import Settings
+from chainrule.tasks.statistics import picture_statistics
 from chainrule.tasks.task import Task
 
 __all__ = ["Segment"]

@@ -184,14 +184,23 @@ class Demosaicking(nn.Module):
 
 
 class Highlights(nn.Module):
-    """A correction of clipped values alone: all others are what they are."""
+    """DnCNN for clipped values alone: all others are what they are."""
 
     def __init__(self, channels: int) -> None:
-        self.correction = nn.unet((PATCH, PATCH, channels), 3, width=24, depth=3)
+        self.network = dncnn(channels)
 
     def forward(self, x: cr.Tensor) -> cr.Tensor:
         guess, is_clipped = x[..., :3], x[..., 3:]
-        return guess + is_clipped * self.correction(x)
+        return guess + is_clipped * (self.network(x) - guess)
+
+
+def dncnn(channels: int) -> nn.Module:
+    """It sees 8 pixels each way; wider networks learned the few photographs' colours.
+
+    U-Net, for one, was 0.8 dB behind Richardson-Lucy on the photographs where this was
+    0.8 dB ahead.
+    """
+    return nn.dncnn((PATCH, PATCH, channels), 3, width=32, depth=8)
 
 
 NOISE = {"shot": 0.005, "read": 0.01}  # of the sensor under learned filters: dim light
@@ -233,7 +242,7 @@ class Row:
     """Whether the network is given the true picture, and measures it itself."""
     recolors: bool = True
     """Whether it is trained on pictures in other colours too, as vivid ones are few."""
-    lr: float = 4e-3
+    lr: float = 2e-3
 
     @property
     def chain(self) -> Chain:
@@ -254,21 +263,18 @@ class Row:
         return np.concatenate([light, noise], axis=-1)
 
 
-def unet(channels: int) -> nn.Module:
-    return nn.unet((PATCH, PATCH, channels), 3, width=24, depth=3, residual=True)
-
-
 ROWS = {
-    "denoising": Row("denoising, σ = 25", ("noise:gaussian:25",), unet),
+    "denoising": Row("denoising, σ = 25", ("noise:gaussian:25",), dncnn),
     "deblurring": Row(
         "deblurring, Gaussian σ = 1.5 and noise σ = 2",
         ("blur:gaussian:1.5", "noise:gaussian:2"),
-        unet,
+        dncnn,
     ),
     "demosaicking": Row(
         "demosaicking of Bayer's filters",
         ("mosaic:bayer",),
         lambda _: Demosaicking(nn.ColorFilterArray.bayer(), 32, 8),
+        wanted=0.01,
         has_filters=True,
     ),
     "filters": Row(
@@ -289,7 +295,7 @@ ROWS = {
         Highlights,
         recolors=False,  # the point is what is bright in the world, and of which colour
     ),
-    "raw": Row("raw data, ISO 1600, to picture", ("raw:1600",), unet),
+    "raw": Row("raw data, ISO 1600, to picture", ("raw:1600",), dncnn),
 }
 
 

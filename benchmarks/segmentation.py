@@ -168,6 +168,8 @@ def measured(folder: Path, run: Path, options: dict[str, Any]) -> dict[str, Any]
     began = time.perf_counter()
     found = tasks.train(settings, listeners=[tell])
     took_s = time.perf_counter() - began
+    if found.reason == "interrupted":
+        sys.exit(f"stopped; to go on: chainrule resume {found.folder}")
     return {**found.results, "seconds": took_s}
 
 

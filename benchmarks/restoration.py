@@ -39,12 +39,10 @@ from chainrule import data, nn, optim, restoration
 from chainrule.data.corruptions import (
     Chain,
     Damaged,
-    Exposure,
-    Raw,
     parse_corruptions,
 )
-from chainrule.restoration.demosaicking import bilinear
 from chainrule.restoration.tiles import restore_in_tiles
+from chainrule.tasks.first_guess import first_guess
 
 Array = np.ndarray[Any, Any]
 
@@ -207,20 +205,10 @@ NOISE = {"shot": 0.005, "read": 0.01}  # of the sensor under learned filters: di
 
 
 def features(damaged: Damaged, chain: Chain) -> Array:
-    """What a network is given: a first guess of the picture, then what else is known.
-
-    Levels from 0 to 1. A network adds its correction to the guess.
-    """
-    (first, *_), pictures = chain.steps, damaged.pictures
-    extras = []
-    if isinstance(first, Exposure):
-        extras.append(255.0 * first.is_clipped(pictures))
-        pictures = first.undone(pictures)
-    elif isinstance(first, Raw):
-        # The noise of a square root hardly depends on how bright it is.
-        extras.append(np.sqrt(255 * np.maximum(pictures, 0)))
-        pictures = first.developed(bilinear(pictures, damaged.lost))
-    return np.concatenate([pictures, *extras], axis=-1, dtype=np.float32) / 255
+    """What a network is given, all from 0 to 1; it adds its correction to the guess."""
+    found = first_guess(damaged, chain).copy()  # it may be what was observed itself
+    found[..., :3] /= np.float32(255)
+    return found
 
 
 # ----------------------------------------------------------------------------- rows

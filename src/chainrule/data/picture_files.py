@@ -17,10 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.data.pictures import bombs_are_errors, opened, orientation_of
+from chainrule.data.pictures import (
+    bombs_are_errors,
+    opened,
+    orientation_of,
+    picture_bytes,
+)
 from chainrule.errors import (
     DataError,
-    FileError,
     MissingDependencyError,
     OptionError,
     ShapeError,
@@ -167,7 +171,7 @@ def read_picture_file(path: str | os.PathLike[str]) -> PictureFile:
         ((2, 3, 1), np.float32(51.0), [128, 128, 128])
     """
     where = os.fspath(path)
-    data = _bytes_of(path)
+    data = picture_bytes(path)
     with bombs_are_errors(), opened(data, where) as image:
         _check_frames(image, where)
         raw, kind = _raw_mode(image), image.format
@@ -244,17 +248,6 @@ def restored_path(path: str | os.PathLike[str], found: PictureFile) -> Path:
 
 
 # ------------------------------------------------------------------------ reading
-
-
-def _bytes_of(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise FileError(
-            f"cannot read {os.fspath(path)!r}",
-            got=error.strerror or type(error).__name__,
-            expected="a picture file",
-        ) from error
 
 
 def _check_frames(image: Image.Image, where: str) -> None:

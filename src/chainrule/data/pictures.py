@@ -26,6 +26,7 @@ __all__ = [
     "measure",
     "opened",
     "orientation_of",
+    "picture_bytes",
     "read_picture",
 ]
 
@@ -106,16 +107,21 @@ def read_picture(
     whole picture, or for a crop outside it.
     """
     check_form(size, channels)
+    data = picture_bytes(path)
+    with bombs_are_errors():
+        return decode(data, os.fspath(path), size, channels, crop)[0]
+
+
+def picture_bytes(path: str | os.PathLike[str]) -> bytes:
+    """What a picture's file holds; raises FileError if it cannot be read."""
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise FileError(
             f"cannot read {os.fspath(path)!r}",
             got=error.strerror or type(error).__name__,
             expected="a picture file",
         ) from error
-    with bombs_are_errors():
-        return decode(data, os.fspath(path), size, channels, crop)[0]
 
 
 @contextmanager

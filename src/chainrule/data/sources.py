@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,15 @@ class _Request:
     unreadable: str
     group_by: str | None
     labels: Path | None
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What every reader of picture files is told."""
+        return {
+            "channels": self.channels,
+            "unreadable": self.unreadable,
+            "group_by": self.group_by,
+        }
 
 
 def load(
@@ -272,21 +282,13 @@ def _read_csv(path: Path, request: _Request) -> Mapping[str, Dataset]:
         table.parent if is_the_table else path,
         request.task,
         size=request.size,
-        channels=request.channels,
-        unreadable=request.unreadable,
-        group_by=request.group_by,
+        **request.reading,
     )
 
 
 def _read_class_folders(path: Path, request: _Request) -> Mapping[str, Dataset]:
     if request.task == "restore":
-        return read_photos(
-            path,
-            size=request.size,
-            channels=request.channels,
-            unreadable=request.unreadable,
-            group_by=request.group_by,
-        )
+        return read_photos(path, size=request.size, **request.reading)
     if request.task == "segment":
         if request.size is not None:
             raise OptionError(
@@ -295,12 +297,7 @@ def _read_class_folders(path: Path, request: _Request) -> Mapping[str, Dataset]:
                 expected="no size; training takes patches of pictures of any size",
                 hint="--patch 64",
             )
-        return read_labelled(
-            path,
-            channels=request.channels,
-            unreadable=request.unreadable,
-            group_by=request.group_by,
-        )
+        return read_labelled(path, **request.reading)
     if request.task != "classify":
         raise OptionError(
             f"{str(path)!r}: folders say classes only",
@@ -308,13 +305,7 @@ def _read_class_folders(path: Path, request: _Request) -> Mapping[str, Dataset]:
             expected="task='classify', or a CSV file of pictures and their targets",
             hint="labels='targets.csv'",
         )
-    return read_class_folders(
-        path,
-        size=request.size,
-        channels=request.channels,
-        unreadable=request.unreadable,
-        group_by=request.group_by,
-    )
+    return read_class_folders(path, size=request.size, **request.reading)
 
 
 def _refuse(name: str, request: _Request, *options: str) -> None:

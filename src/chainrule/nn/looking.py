@@ -232,16 +232,24 @@ def _same_place(walk: Walk, node: Node) -> Seen:
     )
 
 
-def _window_slides(walk: Walk, node: Node) -> Seen:
+def _windowed(
+    walk: Walk, node: Node, reads_of: Callable[[int, int, int, int], Reads]
+) -> Seen:
+    """``reads_of`` tells it from an axis's stride, dilation, size, padding before."""
     op: Any = node.op
     view: Window = op.window
     seen = walk.one(node)
     reads = []
     for axis in seen.axes:
         s, d, k = view.stride[axis - 1], view.dilation[axis - 1], view.size[axis - 1]
-        low = view.padding[axis - 1][0]
-        reads.append(Reads(_between(s, d * (k - 1), low), 1, s))
+        reads.append(reads_of(s, d, k, view.padding[axis - 1][0]))
     return walk.moved(node, seen, seen.axes, reads)
+
+
+def _window_slides(walk: Walk, node: Node) -> Seen:
+    return _windowed(
+        walk, node, lambda s, d, k, low: Reads(_between(s, d * (k - 1), low), 1, s)
+    )
 
 
 def _between(stride: int, reach: int, low: int) -> Callable[[int], tuple[int, int]]:
@@ -249,15 +257,9 @@ def _between(stride: int, reach: int, low: int) -> Callable[[int], tuple[int, in
 
 
 def _window_paints(walk: Walk, node: Node) -> Seen:
-    op: Any = node.op
-    view: Window = op.window
-    seen = walk.one(node)
-    reads = []
-    for axis in seen.axes:
-        s, d, k = view.stride[axis - 1], view.dilation[axis - 1], view.size[axis - 1]
-        low = view.padding[axis - 1][0]
-        reads.append(Reads(_painters(s, d, k, low), s, 1))
-    return walk.moved(node, seen, seen.axes, reads)
+    return _windowed(
+        walk, node, lambda s, d, k, low: Reads(_painters(s, d, k, low), s, 1)
+    )
 
 
 def _painters(

@@ -110,6 +110,31 @@ def test_every_kernel_agrees_with_numpy(kernel, size, stride, agreement):
     agreement.check(g, [back, w], "float32")
 
 
+@pytest.mark.parametrize("is_cut", [False, True], ids=["whole", "cut"])
+@pytest.mark.parametrize(
+    ("n", "sizes", "kernel", "stride", "dilation"),
+    [
+        (2, (9, 31), (3, 3, 70, 33), 1, 1),  # some rows of an image at a time
+        (5, (7, 5), (1, 1, 64, 100), 2, 1),  # several images at a time
+        (1, (14, 41), (2, 3, 129, 40), 2, 2),
+        (1, (21, 21), (5, 5, 64, 40), 1, 1),  # chunks for each row of taps
+    ],
+)
+def test_sums_by_filters_of_many_channels_agree_with_numpy(
+    n, sizes, kernel, stride, dilation, is_cut, target, agreement, monkeypatch
+):
+    if is_cut:  # so few bytes that the image is copied for some channels at a time
+        monkeypatch.setattr("chainrule.compiler.filters._COPIED_BYTES", 40_000)
+    x, w = normal(n, *sizes, kernel[2]), normal(*kernel)
+
+    def f(x: Any, w: Any) -> Any:
+        return cr.conv(x, w, stride=stride, dilation=dilation, padding=1)
+
+    agreement.check(f, [x, w], "float32")
+    if target == usable_targets()[0] and not is_cut:
+        agreement.check(f, [x, w], "float64")
+
+
 def test_images_of_many_batch_sizes_share_one_function(agreement):
     w = normal(3, 3, 2, 5)
 

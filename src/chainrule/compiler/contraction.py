@@ -109,6 +109,7 @@ class Plan:
             before the next block is read.
         transposed: whether the epilogue gets columns of T instead of rows: T[:, q] as
             one vector, with p = 0. For T of few rows, which a tile then holds whole.
+        all_rows: whether a chunk has all rows of T, ``rows_per_chunk`` at a time.
     """
 
     form: Literal["outer", "dot"]
@@ -125,6 +126,7 @@ class Plan:
     ahead: bool = False
     transposed: bool = False
     streamed: bool = False
+    all_rows: bool = False
 
     @property
     def tile_columns(self) -> int:
@@ -133,7 +135,7 @@ class Plan:
 
     def num_chunks(self, rows: int, columns: int, batches: int = 1) -> int:
         """How many chunks ``batches`` products of this size are."""
-        row_blocks = -(-rows // self.rows_per_chunk)
+        row_blocks = 1 if self.all_rows else -(-rows // self.rows_per_chunk)
         column_blocks = -(-columns // self.columns_per_chunk)
         return batches * row_blocks * column_blocks
 
@@ -164,7 +166,8 @@ def plan_contraction(
     )
     if form == "dot":
         width = 1
-        heights: tuple[int, ...] = (6 if target.num_registers >= 32 else 3,)
+        tall = (6, 5, 4) if target.num_registers >= 32 else (3,)
+        heights: tuple[int, ...] = (_height(typical[0], tall),)
     else:
         width, height = _TILES[target.num_registers]
         result_bytes = typical[0] * typical[1] * size
@@ -175,7 +178,8 @@ def plan_contraction(
         if rows is None:
             heights = tuple(dict.fromkeys(h for h in (height, 8, 4, 1) if h <= height))
         else:
-            heights = (_height(rows, height),)
+            fair = range(height, height * 2 // 3, -1)
+            heights = (rows if rows <= height else _height(rows, fair),)
     tile = 2 * heights[0] * width * lanes * typical[2]
     row_tiles = -(-typical[0] // heights[0])
     column_tiles = -(-typical[1] // (width * lanes))
@@ -256,12 +260,9 @@ _SHALLOW_DEPTH = 64
 _SHALLOW_TILES = {32: (8, 2), 16: (4, 2)}
 
 
-def _height(rows: int, most: int) -> int:
-    """The height up to ``most`` with which tiles cover the rows with least excess."""
-    if rows <= most:
-        return rows
-    fair = range(most, most * 2 // 3, -1)
-    return min(fair, key=lambda h: -(-rows // h) * (h + 1))
+def _height(rows: int, heights: Sequence[int]) -> int:
+    """The height, of some that fall, with which tiles cover the rows best."""
+    return min(heights, key=lambda h: -(-rows // h) * (h + 1))
 
 
 def _even_share(count: int, most: int) -> int:
@@ -317,19 +318,25 @@ def emit_contraction(
         size if extent is None else extent
         for extent, size in zip(known, sizes, strict=True)
     )
-    row_blocks = _blocks(f, rows, plan.rows_per_chunk)
+    row_blocks = 1 if plan.all_rows else _blocks(f, rows, plan.rows_per_chunk)
     column_blocks = _blocks(f, width, plan.columns_per_chunk)
     rest, row_block = _divide(f, f.parameters[1], row_blocks)
     batch, column_block = _divide(f, rest, column_blocks)
-    first = f.binary("mul", row_block, i64(plan.rows_per_chunk))
-    last = _least(f, f.binary("add", first, i64(plan.rows_per_chunk)), rows)
-    if prepare:
-        prepare(f, batch, first, last)
-    kernel = _Kernel(f, plan, operands(f, batch), depth, epilogue, columns)
-    kernel.ahead = ahead
     left = f.binary("mul", column_block, i64(plan.columns_per_chunk))
     right = _least(f, f.binary("add", left, i64(plan.columns_per_chunk)), width)
-    kernel.emit(first, last, left, right)
+    each = plan.rows_per_chunk
+    begin = _value(0) if plan.all_rows else f.binary("mul", row_block, i64(each))
+    end = _least(f, f.binary("add", begin, i64(each)), rows)
+    if prepare:
+        prepare(f, batch, begin, end)
+    kernel = _Kernel(f, plan, operands(f, batch), depth, epilogue, columns)
+    kernel.ahead = ahead
+    if plan.all_rows:
+        with f.loop(0, _value(rows), each) as blocks:
+            end = _least(f, f.binary("add", blocks.index, i64(each)), rows)
+            kernel.emit(blocks.index, end, left, right)
+    else:
+        kernel.emit(begin, end, left, right)
     f.ret()
     module.add_kernel(f)
 

@@ -1,4 +1,4 @@
-"""Native code for convolutions: by outputs, by data and by filters.
+"""Native code for convolutions: by outputs and by data.
 
 With channels last no patches are laid out: a row of the register tile is a pixel, a
 column a vector of channels, and the terms of a sum lie at constant distances, in an
@@ -11,7 +11,6 @@ depend on the number of threads.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,7 +28,7 @@ from chainrule.compiler.loops import Chunks, Emitter, Position, Slots, llvm_type
 from chainrule.compiler.polyphase import Phase, channels_of, columns_of, polyphase
 from chainrule.compiler.tile import Term, Tile, sum_across
 
-__all__ = ["emit_convolution", "emit_filters", "emit_pack"]
+__all__ = ["Writer", "emit_convolution", "emit_pack", "full_strides"]
 
 _ROWS = {32: 28, 16: 12}
 """Vectors that sums may fill, by the number of registers; the rest hold operands."""
@@ -37,15 +36,8 @@ _ROWS = {32: 28, 16: 12}
 _CHUNK_FLOP = 8_000_000
 """About 50 µs: enough for a panel of filters to come into the second cache."""
 
-_CHUNKS = 12
-"""So many chunks at least are there to share, where a sum can be cut into them."""
 
-_BLOCK_PIXELS = 128
-"""About how many pixels a sum over places takes up before it goes back to memory: so
-that both operands stay in the first cache while all tiles go over them."""
-
-
-def _strides(node: Node, full: Sequence[Size]) -> list[int]:
+def full_strides(node: Node, full: Sequence[Size]) -> list[int]:
     """How far neighbours along all axes lie apart, those of size 1 included."""
     kept = iter(node.strides)
     if full[-1] == 1 and node.shape == tuple(full[:-1]):
@@ -57,7 +49,7 @@ def _strides(node: Node, full: Sequence[Size]) -> list[int]:
     return found  # type: ignore[return-value]
 
 
-class _Writer:
+class Writer:
     """What the kernels share: a function, an emitter, and where things lie."""
 
     def __init__(
@@ -117,7 +109,7 @@ def emit_pack(
     module: Module, kernel: Kernel, target: Target, slots: Slots, stored: set[Node]
 ) -> Chunks:
     """Filters in the order in which tiles read them; one chunk a panel."""
-    w = _Writer(module, kernel, target, slots, stored)
+    w = Writer(module, kernel, target, slots, stored)
     f, e, node = w.f, w.e, w.node
     assert isinstance(node, Packed)
     g, columns = node.geometry, node.columns
@@ -215,7 +207,7 @@ def emit_convolution(
 
     With ``images``, a chunk has so many of them.
     """
-    w = _Writer(module, kernel, target, slots, stored)
+    w = Writer(module, kernel, target, slots, stored)
     node = w.node
     assert isinstance(node, Convolution)
     return _Convolution(w, node, images).emit()
@@ -224,7 +216,7 @@ def emit_convolution(
 class _Convolution:
     """The tiles of one chunk: some images, or some rows of one."""
 
-    def __init__(self, w: _Writer, node: Convolution, images: int) -> None:
+    def __init__(self, w: Writer, node: Convolution, images: int) -> None:
         self.w, self.f, self.e = w, w.f, w.e
         self.node = node
         g = self.g = node.geometry
@@ -234,7 +226,7 @@ class _Convolution:
         self.terms, self.results = channels_of(node.by, g)  # type: ignore[arg-type]
         self.columns = columns_of(self.results, self.terms)
         self.panels = -(-self.results // self.columns)
-        self.strides = _strides(node.a.node, self.source)
+        self.strides = full_strides(node.a.node, self.source)
         per_image = 2.0 * self.results * g.groups * sum(
             p.depth(self.terms) * p.rows.size * p.columns.size for p in self.phases
         )  # fmt: skip
@@ -531,268 +523,3 @@ def _scaled(f: Function, x: Value, by: int, plus: int) -> Value:
     if by != 1:
         x = f.binary("mul", x, i64(by))
     return f.binary("add", x, i64(plus)) if plus else x
-
-
-# -------------------------------------------------------------------- by filters
-
-
-def emit_filters(
-    module: Module, kernel: Kernel, target: Target, slots: Slots, stored: set[Node]
-) -> Chunks:
-    """A convolution by filters: sums over places, part by part."""
-    w = _Writer(module, kernel, target, slots, stored)
-    node = w.node
-    assert isinstance(node, Convolution)
-    return _Filters(w, node).emit()
-
-
-class _Filters:
-    """The tiles of one part: sums over its share of the images' rows."""
-
-    def __init__(self, w: _Writer, node: Convolution) -> None:
-        self.w, self.f, self.e = w, w.f, w.e
-        self.node = node
-        g = self.g = node.geometry
-        self.by_x = _strides(node.a.node, g.images)
-        self.by_y = _strides(node.b.node, g.outputs)
-        self.kh, self.kw, self.channels, _ = g.kernel
-        self.filters = g.filters // g.groups
-        oh, ow = g.places
-        # A unit is what a sum takes up at a time: some rows of one image.
-        self.rows_each = -(-oh // -(-oh * ow // _BLOCK_PIXELS))
-        self.row_blocks = -(-oh // self.rows_each)
-        # Where the sums are too large for many parts, chunks share them out: by rows
-        # of taps, then by columns.
-        self.is_listed = g.groups == 1 and math.prod(g.kernel[:3]) <= w.registers
-        self.tap_rows = self.column_blocks = 1
-        self.columns = g.filters
-        if node.parts < _CHUNKS and not (self.is_listed or node.swapped):
-            self.tap_rows = self.kh
-            many = -(-_CHUNKS // (node.parts * self.kh))
-            if g.groups == 1 and many > 1 and g.filters > 64:
-                blocks = min(many, g.filters // 64)
-                self.columns = -(-g.filters // blocks // 32) * 32
-                self.column_blocks = -(-g.filters // self.columns)
-                if g.filters % self.columns:
-                    self.columns, self.column_blocks = g.filters, 1
-
-    def emit(self) -> Chunks:
-        w, f, e, g = self.w, self.f, self.e, self.g
-        size = self.kh * self.kw * self.channels * g.filters
-        rest, column_block = self._divided(f.parameters[1], self.column_blocks)
-        part, row = self._divided(rest, self.tap_rows)
-        self.first_row = row
-        self.shift = f.binary("mul", column_block, i64(self.columns))
-        out = w.move(
-            e.pointer(self.node), (part, size), (row, size // self.kh), (self.shift, 1)
-        )
-        self._clear(out, size // self.tap_rows // g.filters)
-        units = e.size(g.batch)
-        if self.row_blocks > 1:
-            units = f.binary("mul", units, i64(self.row_blocks))
-        parts = i64(self.node.parts)
-        each = f.binary("add", units, i64(self.node.parts - 1))
-        each = f.binary("udiv", each, parts)
-        first = f.binary("mul", part, each)
-        last = e.least(f.binary("add", first, each), units)
-        # Small images are taken several at a time.
-        oh, ow = g.places
-        many = max(1, _BLOCK_PIXELS // (oh * ow)) if self.row_blocks == 1 else 1
-        x0, y0 = w.origin(self.node.a), w.origin(self.node.b)
-        window = g.window
-        (top, _), (side, _) = window.padding
-        with f.loop(first, last, many) as unit:
-            if self.row_blocks == 1:
-                image, row = unit.index, i64(0)
-                count: Value | int = 1
-                if many > 1:
-                    left = f.binary("sub", last, unit.index)
-                    count = e.least(left, i64(many))
-                rows: Value | int = oh
-            else:
-                image = f.binary("udiv", unit.index, i64(self.row_blocks))
-                row = f.binary("urem", unit.index, i64(self.row_blocks))
-                row = f.binary("mul", row, i64(self.rows_each))
-                count = 1
-                rows = e.least(i64(self.rows_each), f.binary("sub", i64(oh), row))
-            sy, sx = window.stride
-            x = w.move(
-                x0, (image, self.by_x[0]), (row, sy * self.by_x[1]),
-                (-top, self.by_x[1]), (-side, self.by_x[2]),
-            )  # fmt: skip
-            y = w.move(y0, (image, self.by_y[0]), (row, self.by_y[1]), (self.shift, 1))
-            terms = [
-                Term(count, self.by_x[0], self.by_y[0]),
-                Term(rows, sy * self.by_x[1], self.by_y[1]),
-                Term(ow, sx * self.by_x[2], self.by_y[2]),
-            ]
-            self._tiles(out, x, y, terms)
-        return w.finish(
-            (self.column_blocks, 1), (self.tap_rows, 1), (self.node.parts, 1)
-        )
-
-    def _divided(self, x: Value, by: int) -> tuple[Value, Value]:
-        f = self.f
-        if by == 1:
-            return x, i64(0)
-        return f.binary("udiv", x, i64(by)), f.binary("urem", x, i64(by))
-
-    def _clear(self, out: Value, rows: int) -> None:
-        """Zeros where the chunk adds up."""
-        w, f, g = self.w, self.f, self.g
-        width = self.columns
-        if self.column_blocks == 1:
-            rows, width = 1, rows * width
-        zero = Value(w.type, "zeroinitializer")
-        whole = width - width % w.lanes
-        with f.loop(0, rows) as loop:
-            row = w.move(out, (loop.index, g.filters))
-            if whole:
-                with f.loop(0, whole, w.lanes) as columns:
-                    f.store(zero, f.at(row, columns.index, w.element))
-            for i in range(whole, width):
-                f.store(Value(w.element, "0.0"), f.at(row, i, w.element))
-
-    def _tiles(self, out: Value, x: Value, y: Value, terms: list[Term]) -> None:
-        """All tiles of the filters, for some places."""
-        w, f, g = self.w, self.f, self.g
-        dy, dx = g.window.dilation
-        by_row, by_column = dy * self.by_x[1], dx * self.by_x[2]
-        out_row = self.kw * self.channels * g.filters
-        if self.node.swapped:
-            terms = [Term(c, v, s) for c, s, v in terms]
-            is_run = by_column == self.channels
-            with f.loop(0, self.kh) as i:
-                at = w.move(x, (i.index, by_row))
-                to = w.move(out, (i.index, out_row))
-                if is_run:
-                    run = self.kw * self.channels
-                    self._grid(to, run, y, 1, g.filters, at, run, terms)
-                else:
-                    with f.loop(0, self.kw) as j:
-                        v = w.move(at, (j.index, by_column))
-                        part = w.move(to, (j.index, self.channels))
-                        self._grid(
-                            part, self.kw * self.channels, y, 1, g.filters, v,
-                            self.channels, terms,
-                        )  # fmt: skip
-            return
-        if self.is_listed:
-            places = tuple(
-                i * by_row + j * by_column + c
-                for i in range(self.kh)
-                for j in range(self.kw)
-                for c in range(self.channels)
-            )
-            # Two vectors wide where there are as many columns: a number is then loaded
-            # for two products instead of one.
-            most = w.registers // (2 if g.filters > w.lanes else 1)
-            groups = -(-len(places) // most)
-            each = -(-len(places) // groups)
-            for first in range(0, len(places), each):
-                some = places[first : first + each]
-                to = f.at(out, first * g.filters, w.element)
-                self._listed(to, g.filters, x, some, y, g.filters, terms)
-            return
-        rows = self.kh // self.tap_rows
-        columns = self.filters if self.column_blocks == 1 else self.columns
-        with f.loop(0, g.groups) as group, f.loop(0, rows) as i:
-            tap = f.binary("add", i.index, self.first_row)
-            at = w.move(x, (tap, by_row), (group.index, self.channels))
-            v = w.move(y, (group.index, self.filters))
-            to = w.move(out, (i.index, out_row), (group.index, self.filters))
-            if by_column == self.channels:
-                run = self.kw * self.channels
-                self._grid(to, g.filters, at, 1, run, v, columns, terms)
-            else:
-                with f.loop(0, self.kw) as j:
-                    s = w.move(at, (j.index, by_column))
-                    part = w.move(to, (j.index, self.channels * g.filters))
-                    self._grid(part, g.filters, s, 1, self.channels, v, columns, terms)
-
-    def _grid(
-        self,
-        out: Value,
-        out_stride: int,
-        s: Value,
-        row_stride: int,
-        rows: int,
-        v: Value,
-        columns: int,
-        terms: list[Term],
-    ) -> None:
-        """rows × columns of sums, in tiles of nearly equal heights."""
-        w, f = self.w, self.f
-        width = min(2, -(-columns // w.lanes))
-        most = w.registers // width
-        tiles = -(-rows // most)
-        height, many = -(-rows // tiles), tiles
-        lower = height * tiles - rows  # so many tiles have a row less
-        many -= lower
-
-        def tile(first: Value | int, size: int) -> None:
-            places = tuple(r * row_stride for r in range(size))
-            at = w.move(s, (first, row_stride))
-            to = w.move(out, (first, out_stride))
-            self._listed(to, out_stride, at, places, v, columns, terms)
-
-        if many > 1:
-            with f.loop(0, many * height, height) as loop:
-                tile(loop.index, height)
-        elif many:
-            tile(0, height)
-        if lower > 1:
-            with f.loop(many * height, rows, height - 1) as loop:
-                tile(loop.index, height - 1)
-        elif lower:
-            tile(many * height, height - 1)
-
-    def _listed(
-        self,
-        out: Value,
-        out_stride: int,
-        s: Value,
-        places: tuple[int, ...],
-        v: Value,
-        columns: int,
-        terms: list[Term],
-    ) -> None:
-        """One tile's rows times all columns, added to what is there."""
-        w, f = self.w, self.f
-        most = max(1, min(2, w.registers // len(places)))
-        width = min(most, -(-columns // w.lanes))
-        step = width * w.lanes
-        whole = columns - columns % step
-
-        def strip(first: Value | int, count: int) -> None:
-            some = -(-count // w.lanes)
-            masks = tuple(
-                f.first_lanes(count - j * w.lanes, w.lanes)
-                if count - j * w.lanes < w.lanes
-                else None
-                for j in range(some)
-            )
-            tile = Tile(w.element, w.lanes, places, some, masks)
-            at = w.move(v, (first, 1))
-            to = w.move(out, (first, 1))
-            spots = [
-                (f.at(to, i * out_stride + j * w.lanes, w.element), mask)
-                for i in range(len(places))
-                for j, mask in enumerate(masks)
-            ]
-            sums = [
-                f.load(p, w.type) if m is None else f.masked_load(p, m, w.type)
-                for p, m in spots
-            ]
-            sums = tile.accumulate(f, sums, s, at, terms)
-            for total, (p, m) in zip(sums, spots, strict=True):
-                if m is None:
-                    f.store(total, p)
-                else:
-                    f.masked_store(total, p, m)
-
-        if whole:
-            with f.loop(0, whole, step) as loop:
-                strip(loop.index, step)
-        if columns % step:
-            strip(whole, columns % step)

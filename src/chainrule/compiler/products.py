@@ -40,7 +40,7 @@ from chainrule.compiler.loops import (
 from chainrule.compiler.simplify import with_operands
 from chainrule.core import scalar
 
-__all__ = ["arrange", "emit_product"]
+__all__ = ["arrange", "emit_product", "is_dot", "is_outer"]
 
 _SHORT_DEPTH = 48
 """Below this many terms, sums across a vector cost more than a transposed copy."""
@@ -83,6 +83,16 @@ def roles(node: Contract, narrow: int = _NARROW) -> Roles | None:
     if a[k] == 1 and b[k] == 1 and is_deep:
         return Roles("dot", False)
     return None
+
+
+def is_dot(node: Contract) -> bool:
+    """Whether a product sums along rows of both operands, as they lie."""
+    return roles(node) == Roles("dot", False)
+
+
+def is_outer(node: Contract) -> bool:
+    """Whether a product adds up rows of the right operand, as they lie."""
+    return roles(node) == Roles("outer", False)
 
 
 def arrange(given: Definitions) -> Definitions:
@@ -210,8 +220,15 @@ def emit_product(
     slots: Slots,
     stored: set[Node],
     batch: int = 1,
+    weight_rows: int = 0,
 ) -> Chunks:
-    """Add a product's kernel to the module; how many chunks it has."""
+    """Add a product's kernel to the module; how many chunks it has.
+
+    Args:
+        batch: a usual batch size.
+        weight_rows: of the chunks of a chain that goes over the rows of a weight; 0
+            for a kernel by itself.
+    """
     (node,) = kernel.cores
     assert isinstance(node, Contract)
     most = transposable_rows(target, llvm_type(node.dtype))
@@ -237,6 +254,12 @@ def emit_product(
         whole_rows=bool(own_rows),
         usual=(at(rows, batch), at(columns, batch), at(node.depth, batch)),
     )
+    if weight_rows and form == "dot":
+        plan = replace(plan, columns_per_chunk=weight_rows, all_rows=True)
+    elif weight_rows:
+        assert isinstance(width, int)
+        whole = -(-width // plan.tile_columns) * plan.tile_columns
+        plan = replace(plan, rows_per_chunk=weight_rows, columns_per_chunk=whole)
     emitters: dict[int, Emitter] = {}
 
     def emitter(f: Function) -> Emitter:
@@ -349,7 +372,7 @@ def emit_product(
     )  # fmt: skip
     return Chunks(
         (
-            (rows, plan.rows_per_chunk),
+            (1 if plan.all_rows else rows, plan.rows_per_chunk),
             (columns, plan.columns_per_chunk),
             (product(batches), 1),
         )

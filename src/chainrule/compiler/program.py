@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from chainrule.compiler.convolution import (
-    emit_convolution,
-    emit_filters,
-    emit_pack,
-)
+from chainrule.compiler.convolution import emit_convolution, emit_pack
 from chainrule.compiler.emit import Function, Module, Value, i64
+from chainrule.compiler.filters import emit_filters
 from chainrule.compiler.fusion import Fused, Kernel
 from chainrule.compiler.host import Target
 from chainrule.compiler.ir import (
@@ -50,12 +47,13 @@ from chainrule.compiler.schedule import (
     images_each,
     kernels_of,
     phases_of,
+    weight_rows,
 )
 from chainrule.compiler.threads import emit_flush_denormals, emit_restore, pool
 
 __all__ = ["Layout", "Machine", "assemble"]
 
-EMITTERS = {
+EMITTERS: dict[str, Callable[..., Chunks]] = {
     "product": emit_product,
     "convolution": emit_convolution,
     "filters": emit_filters,
@@ -106,16 +104,18 @@ def assemble(
     module = Module(attributes=attributes(target))
     slots = Slots(storage_of(fused))
     phases = phases_of(fused, batch)
-    images = {k: images_each(c) for phase in phases for c in phase for k in c}
+    chain_of = {k: c for phase in phases for c in phase for k in c}
     chunks: dict[Kernel, Chunks] = {}
     for kernel in fused.kernels:
         if kernel.kind != "numpy":
             emit = EMITTERS.get(kernel.kind, emit_loops)
             given: dict[str, Any] = {}
-            if images[kernel]:
-                given["images"] = images[kernel]
+            chain = chain_of[kernel]
             if kernel.kind == "product":
                 given["batch"] = batch or 1
+                given["weight_rows"] = weight_rows(chain, fused.in_place, batch or 1)
+            elif each := images_each(chain):
+                given["images"] = each
             chunks[kernel] = emit(module, kernel, target, slots, fused.stored, **given)
     for node in fused.stored:
         if not isinstance(node, Alias):

@@ -5,6 +5,10 @@ the threads. A *chain* is a row of kernels of one phase of which each reads, of 
 others make, only the images that it works on itself. It is cut into chunks by images: a
 thread takes some images through the whole chain while they are in its caches, where
 phases would send every value of the batch through memory.
+
+Another chain has two products: the one that sends a gradient back through a large
+weight, and the one that makes the weight's own gradient and with it overwrites the
+weight. It is cut into chunks by the weight's rows, which so come from memory once.
 """
 
 from __future__ import annotations
@@ -16,16 +20,26 @@ from chainrule.compiler.fusion import Fused, Kernel
 from chainrule.compiler.ir import (
     Access,
     Alias,
+    Contract,
     Convolution,
     Dynamic,
     Extent,
     Index,
+    Leaf,
     Node,
     at,
     product,
 )
+from chainrule.compiler.products import is_dot, is_outer
 
-__all__ = ["Chain", "estimated_ns", "images_each", "kernels_of", "phases_of"]
+__all__ = [
+    "Chain",
+    "estimated_ns",
+    "images_each",
+    "kernels_of",
+    "phases_of",
+    "weight_rows",
+]
 
 Chain = tuple[Kernel, ...]
 """Kernels of one phase that share chunks; mostly a single one."""
@@ -33,6 +47,11 @@ Chain = tuple[Kernel, ...]
 _CHUNK_NS = 30_000
 _LEAST_IMAGES = 8
 """In a batch of fewer images, threads have to share an image."""
+
+_LARGE_WEIGHT_BYTES = 6 << 20  # beyond the caches
+_WEIGHT_CHUNK_BYTES = 256 << 10  # a part of the second cache
+_FEW_EXAMPLES = 64
+_WEIGHT_ROWS = 16  # or a multiple: as many as any vector has lanes
 
 _BY_IMAGE = ("convolution", "spread", "columns", "map", "rows")
 
@@ -53,8 +72,14 @@ def phases_of(fused: Fused, batch: int | None) -> list[list[Chain]]:
         lowest = 0
         joined = []
         reads = _reads(kernel, fused.stored) if kernel in by_image else []
+        by_weight = [
+            other
+            for other in fused.needs[kernel]
+            if batch and weight_rows((other, kernel), fused.in_place, batch)
+        ]
         for other in fused.needs[kernel]:
-            if other in by_image and _is_aligned(kernel, other, reads, makers):
+            by_images = other in by_image and _is_aligned(kernel, other, reads, makers)
+            if by_images or by_weight == [other]:
                 joined.append(other)
                 lowest = max(lowest, level[other])
             else:
@@ -138,9 +163,45 @@ def _grouped(
     return phases
 
 
+def weight_rows(chain: Chain, in_place: dict[Node, Leaf], batch: int) -> int:
+    """How many rows of a weight a chunk of a chain has; 0 for another chain.
+
+    The first kernel is dy·Wᵀ, where vectors run along W's rows; the second makes xᵀ·dy,
+    and of it what W becomes.
+    """
+    if len(chain) != 2 or any(k.kind != "product" for k in chain):
+        return 0
+    (back,), (own,) = (k.cores for k in chain)
+    assert isinstance(back, Contract)
+    assert isinstance(own, Contract)
+    weight = back.b.node
+    shape = own.shape
+    if (
+        weight not in [in_place.get(root) for root in chain[1].roots]
+        or weight.shape != shape
+        or back.b.places != (Index.axis(1), Index.axis(2))
+        or back.shape[1:] != shape[:1]
+        or back.total
+        or own.total
+        or not (is_dot(back) and is_outer(own))
+        or any(
+            operand.node in k.roots for k in chain for operand in k.cores[0].operands
+        )
+    ):
+        return 0
+    rows, columns = shape
+    if not (isinstance(rows, int) and isinstance(columns, int)):
+        return 0
+    row_bytes = columns * weight.dtype.itemsize
+    few = max(at(back.shape[0], batch), at(own.depth, batch)) <= _FEW_EXAMPLES
+    if not few or rows * row_bytes < _LARGE_WEIGHT_BYTES:
+        return 0
+    return max(1, _WEIGHT_CHUNK_BYTES // (row_bytes * _WEIGHT_ROWS)) * _WEIGHT_ROWS
+
+
 def images_each(chain: Chain) -> int:
-    """How many images a chunk of a chain has; 0 for a kernel by itself."""
-    if len(chain) == 1:
+    """How many images a chunk of a chain has; 0 for products and single kernels."""
+    if len(chain) == 1 or chain[0].kind == "product":
         return 0
     per_image = sum(estimated_ns(k, 17) - estimated_ns(k, 1) for k in chain) / 16
     return max(1, min(16, math.ceil(_CHUNK_NS / max(per_image, 1.0))))

@@ -12,15 +12,11 @@ import pytest
 
 pytest.importorskip("llvmlite", reason="the compiler needs llvmlite")
 
-from chainrule.compiler.contraction import (
-    Operands,
-    Plan,
-    emit_contraction,
-    plan_contraction,
-)
+from chainrule.compiler.contraction import emit_contraction
 from chainrule.compiler.emit import Function, Module, Value, vector
 from chainrule.compiler.host import TARGETS, Target, usable_targets
 from chainrule.compiler.native import Library, attributes, object_code
+from chainrule.compiler.tiling import Operands, Plan, plan_contraction
 
 SIZES = (1, 3, 17, 33, 100)
 DTYPES = {"float": np.float32, "double": np.float64}

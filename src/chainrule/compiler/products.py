@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from chainrule.compiler.contraction import (
-    Operands,
-    emit_contraction,
-    plan_contraction,
-    transposable_rows,
-)
+from chainrule.compiler.contraction import emit_contraction
 from chainrule.compiler.emit import Function, Module, Value
 from chainrule.compiler.fusion import Kernel, strides_of
 from chainrule.compiler.host import Target
@@ -38,6 +33,7 @@ from chainrule.compiler.loops import (
     memory_type,
 )
 from chainrule.compiler.simplify import with_operands
+from chainrule.compiler.tiling import Operands, plan_contraction, transposable_rows
 from chainrule.core import scalar
 
 __all__ = ["arrange", "emit_product", "is_dot", "is_outer"]

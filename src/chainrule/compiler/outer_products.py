@@ -1,0 +1,284 @@
+"""Contractions as sums of outer products: a broadcast number times a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from chainrule.compiler.chunk import Chunk, least, minus, shares, times, value_of
+from chainrule.compiler.emit import Function, Value, i64
+from chainrule.compiler.tiling import Size
+
+__all__ = ["Ahead", "OuterProducts", "PackedOuterProducts", "StreamedOuterProducts"]
+
+# Steps of k in one round: counting takes ports that products need.
+_UNROLL = 2
+_UNROLL_OPEN = 4  # where their number is known at run time only
+
+Ahead = Callable[[Function, Value, Value], None]
+
+
+class _Part(NamedTuple):
+    """The operands of a tile for a range of k."""
+
+    scalars: Value
+    vectors: Value
+    vector_stride: Size
+    masks: Sequence[Value | None]
+    depth: Size
+
+
+class OuterProducts(Chunk):
+    """Tiles that add up number × vector products, for all of k at once.
+
+    ``ahead(function, p, q)`` may ask for memory that the epilogue will read for one
+    vector, while its sums are still being made.
+    """
+
+    ahead: Ahead | None = None
+    is_summed_by_blocks = False
+
+    def __init__(self, *of: Any) -> None:
+        super().__init__(*of)
+        self.scratch = self.memory(self.num_sums)
+
+    @property
+    def num_sums(self) -> int:
+        """For so many the scratch has room."""
+        return self.tile_size
+
+    def strip(
+        self, first: Value, q: Value, masks: Sequence[Value | None], count: Size
+    ) -> None:
+        f, at = self.f, self.at
+        v = f.at(at.vectors, q, self.plan.element)
+        part = _Part(at.scalars, v, at.vector_stride, masks, self.depth)
+        self.rows(first, q, masks, count, self.scratch, self._tiles(q, part))
+
+    def _tiles(self, q: Value, part: _Part) -> Callable[[Value, Value, int], Value]:
+        """What adds a part of the terms to a tile at column q."""
+
+        def emit_tile(tile: Value, p: Value, height: int) -> Value:
+            start = least(self.f, p, minus(self.f, self.last_row, height))
+            self._outer(tile, p, q, start, height, part)
+            return start
+
+        return emit_tile
+
+    def _ask_ahead(self, p: Value, q: Value, row: Value, width: int) -> None:
+        """Ask for what the epilogue will read for one row of the tile at p and q."""
+        f = self.f
+        assert self.ahead
+        row = least(f, f.binary("add", p, row), minus(f, self.last_row, 1))
+        for j in range(width):
+            self.ahead(f, row, f.binary("add", q, i64(j * self.plan.lanes)))
+
+    def _ask_for_columns(self, q: Value, width: int) -> None:
+        """The same where it reads columns, which lie one after another."""
+        f = self.f
+        if self.ahead:
+            with f.loop(0, width * self.plan.lanes) as loop:
+                self.ahead(f, i64(0), f.binary("add", q, loop.index))
+
+    def _outer(
+        self, tile: Value, p: Value, q: Value, start: Value, height: int, part: _Part
+    ) -> None:
+        """A tile of broadcast × vector products, from row ``start`` on.
+
+        Rows from p on are handed out, and for them the epilogue's memory is asked for
+        row by row between the terms: all at once there would be more to wait for than
+        the processor can have under way.
+        """
+        f, at, element = self.f, self.at, self.plan.element
+        width, lanes = len(part.masks), self.plan.lanes
+        s = f.at(part.scalars, times(f, start, at.row_stride), element)
+        rows = [times(f, i, at.row_stride) for i in range(height)]
+        places = [
+            f.at(tile, (i * self.plan.width + j) * lanes, element)
+            for i in range(height)
+            for j in range(width)
+        ]
+        zeros = [Value(self.type, "zeroinitializer")] * (height * width)
+        if self.plan.transposed:
+            self._ask_for_columns(q, width)
+        is_asking = self.ahead and not (
+            self.is_summed_by_blocks or self.plan.transposed
+        )
+
+        def step(values: Sequence[Value]) -> list[Value]:
+            return self._outer_step(values, rows, part)
+
+        def before() -> list[Value]:
+            if not self.is_summed_by_blocks:
+                return zeros
+            return [f.load(place, self.type) for place in places]
+
+        def store(sums: Sequence[Value]) -> None:
+            for total, place in zip(sums, places, strict=True):
+                f.store(total, place)
+
+        def terms(
+            first: Value | int, last: Size, unroll: int, values: Sequence[Value]
+        ) -> list[Value]:
+            with f.loop(first, last, unroll, values, nonempty=True) as loop:
+                values = loop.carried
+                for _ in range(unroll):
+                    values = step(values)
+                loop.carry(values)
+            return list(loop.results)
+
+        def many(whole: Size, unroll: int) -> list[Value]:
+            """Some terms, of which there is at least one round."""
+            values = [s, part.vectors, *before()]
+            if not is_asking:
+                return terms(0, whole, unroll, values)
+            each, count = shares(f, whole, unroll, height)
+            with f.loop(0, count, 1, values, nonempty=True) as loop:
+                self._ask_ahead(p, q, loop.index, width)
+                first = f.binary("mul", loop.index, value_of(each))
+                last = least(f, f.binary("add", first, value_of(each)), whole)
+                loop.carry(terms(first, last, unroll, loop.carried))
+            return list(loop.results)
+
+        depth = part.depth
+        if isinstance(depth, int):
+            unroll = min(_UNROLL, depth)
+            values = many(depth - depth % unroll, unroll)
+            for _ in range(depth % unroll):
+                values = step(values)
+            store(values[2:])
+            return
+        if at.depth is not None:  # which is even
+            store(many(depth, _UNROLL)[2:])
+            return
+        unroll = _UNROLL if self.plan.transposed else _UNROLL_OPEN
+        whole = f.binary("and", depth, i64(-unroll))
+        is_some = f.compare("icmp sgt", whole, i64(0))
+        with f.when(is_some):
+            store(many(whole, unroll)[2:])
+        if not self.is_summed_by_blocks:
+            with f.when(f.compare("icmp eq", whole, i64(0))):
+                store(zeros)
+        with f.loop(whole, depth) as loop:
+            at_s = f.at(s, times(f, loop.index, at.depth_stride), element)
+            at_v = times(f, loop.index, part.vector_stride)
+            sums = [f.load(place, self.type) for place in places]
+            store(step([at_s, f.at(part.vectors, at_v, element), *sums])[2:])
+
+    def _outer_step(
+        self, values: Sequence[Value], rows: Sequence[Size], part: _Part
+    ) -> list[Value]:
+        """One term of every sum: (s, v, sums), and the same for the next term."""
+        f, at, element = self.f, self.at, self.plan.element
+        s, v, *sums = values
+        lanes, width = self.plan.lanes, len(part.masks)
+        vectors = [
+            self.load(f.at(v, j * lanes, element), mask)
+            for j, mask in enumerate(part.masks)
+        ]
+        following = []
+        for i, row in enumerate(rows):
+            scalar = f.splat(f.load(f.at(s, row, element), element), lanes)
+            for x, y in zip(vectors, sums[i * width :], strict=False):
+                following.append(f.fma(scalar, x, y))
+        if self.plan.ahead:
+            far = self.distance(part)
+            for j in range(width):
+                f.prefetch(f.at(f.at(v, far, element), j * lanes, element))
+        s = f.at(s, at.depth_stride, element)
+        return [s, f.at(v, part.vector_stride, element), *following]
+
+    def distance(self, part: _Part) -> Size:
+        """How far ahead of a term V is asked for: at the next tile's columns."""
+        return self.plan.tile_columns
+
+
+class _Blocked(OuterProducts):
+    """Tiles that take up some rows of V at a time; between, their sums wait."""
+
+    is_summed_by_blocks = True
+
+    @property
+    def strip_size(self) -> int:
+        """The sums of a strip. The last rows may take a tile of every height."""
+        num_tiles = self.plan.rows_per_chunk // self.plan.heights[0]
+        return (num_tiles + len(self.plan.heights) - 1) * self.tile_size
+
+    @property
+    def num_sums(self) -> int:
+        return self.strip_size
+
+    def block(self, k: Value) -> tuple[Value, Value, Size, Value]:
+        """Both operands from k on, how many terms, and whether they are the last."""
+        f, at, plan = self.f, self.at, self.plan
+        left = f.binary("sub", value_of(self.depth), k)
+        rows: Size = plan.block
+        if not isinstance(self.depth, int) or self.depth % plan.block:
+            rows = least(f, left, plan.block)
+        s = f.at(at.scalars, times(f, k, at.depth_stride), plan.element)
+        v = f.at(at.vectors, times(f, k, at.vector_stride), plan.element)
+        return s, v, rows, f.compare("icmp sle", left, i64(plan.block))
+
+
+class PackedOuterProducts(_Blocked):
+    """Tiles of a strip whose columns of V are copied into one small piece of memory."""
+
+    def __init__(self, *of: Any) -> None:
+        super().__init__(*of)
+        self.panel = self.memory(self.plan.block * self.plan.tile_columns)
+
+    def strip(
+        self, first: Value, q: Value, masks: Sequence[Value | None], count: Size
+    ) -> None:
+        f, plan = self.f, self.plan
+        self.clear(self.scratch, self.strip_size)
+        with f.loop(0, self.depth, plan.block) as loop:
+            s, v, rows, is_last = self.block(loop.index)
+            self._pack(f.at(v, q, plan.element), rows, masks)
+            whole: list[Value | None] = [None] * len(masks)
+            part = _Part(s, self.panel, plan.tile_columns, whole, rows)
+            tiles = self._tiles(q, part)
+            self.rows(first, q, masks, count, self.scratch, tiles, is_last)
+
+    def _pack(self, v: Value, rows: Size, masks: Sequence[Value | None]) -> None:
+        """Copy these rows of V, one tile wide, into the panel."""
+        f, element, lanes = self.f, self.plan.element, self.plan.lanes
+        with f.loop(0, value_of(rows)) as loop:
+            source = f.at(v, times(f, loop.index, self.at.vector_stride), element)
+            place = f.binary("mul", loop.index, i64(self.plan.tile_columns))
+            for j, mask in enumerate(masks):
+                x = self.load(f.at(source, j * lanes, element), mask)
+                target = f.at(self.panel, place, element)
+                f.store(x, f.at(target, j * lanes, element))
+
+
+class StreamedOuterProducts(_Blocked):
+    """Tiles that all take up some rows of V, in place, before others are read."""
+
+    @property
+    def num_sums(self) -> int:
+        strips = self.plan.columns_per_chunk // self.plan.tile_columns
+        return strips * self.strip_size
+
+    def emit(self, first: Value, last: Value, left: Value, right: Value) -> None:
+        self.left = left
+        self.clear(self.scratch, self.num_sums)
+        with self.f.loop(0, self.depth, self.plan.block) as blocks:
+            self.first_term = blocks.index
+            super().emit(first, last, left, right)
+
+    def strip(
+        self, first: Value, q: Value, masks: Sequence[Value | None], count: Size
+    ) -> None:
+        f, plan = self.f, self.plan
+        s, v, rows, is_last = self.block(self.first_term)
+        v = f.at(v, q, plan.element)
+        part = _Part(s, v, self.at.vector_stride, masks, rows)
+        strip = f.binary("sub", q, self.left)
+        far = f.binary("mul", strip, i64(self.strip_size // plan.tile_columns))
+        sums = f.at(self.scratch, far, plan.element)
+        self.rows(first, q, masks, count, sums, self._tiles(q, part), is_last)
+
+    def distance(self, part: _Part) -> Size:
+        """At the next block's rows."""
+        return times(self.f, self.plan.block, part.vector_stride)

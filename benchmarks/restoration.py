@@ -201,7 +201,7 @@ def dncnn(channels: int) -> nn.Module:
     return nn.dncnn((PATCH, PATCH, channels), 3, width=32, depth=8)
 
 
-NOISE = {"shot": 0.005, "read": 0.01}  # of the sensor under learned filters: dim light
+NOISE = {"shot": 0.02, "read": 0.02}  # of the sensor under learned filters: dim light
 
 
 def features(damaged: Damaged, chain: Chain) -> Array:
@@ -268,7 +268,13 @@ ROWS = {
     "filters": Row(
         "learned filters, of a sensor with noise",
         (),
-        lambda _: Demosaicking(nn.ColorFilterArray(2, colors="rgbw", **NOISE), 32, 8),
+        lambda _: Demosaicking(
+            nn.ColorFilterArray(
+                2, colors="rgbw", start="wrgb", sharpening=0.003, **NOISE
+            ),
+            32,
+            8,
+        ),
         wanted=0.0,
         others={
             "Bayer's filters": lambda _: Demosaicking(

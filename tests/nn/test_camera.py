@@ -45,6 +45,14 @@ def test_learned_filters_let_through_no_more_light_than_there_is() -> None:
     np.testing.assert_allclose(layer(x).numpy().sum(axis=-1), expected, rtol=1e-5)
 
 
+def test_filters_start_as_mostly_the_colors_that_are_asked_for() -> None:
+    layer = nn.ColorFilterArray(2, colors="wrgb", start="rggb").initialize(1)
+    weights = layer.weight.numpy().reshape(4, 4)
+    assert ["wrgb"[i] for i in weights.argmax(axis=1)] == ["r", "g", "g", "b"]
+    shares = layer.filters().numpy().reshape(4, 3)
+    assert shares.argmax(axis=1).tolist() == [0, 1, 1, 2]
+
+
 def test_noise_is_that_of_photons_and_of_reading() -> None:
     grey = np.full((1, 20, 21, 3), 0.5, np.float32)
     noise = np.random.default_rng(0).standard_normal((1, 20, 21, 1), np.float32)
@@ -100,6 +108,9 @@ def test_filters_that_are_none_are_refused() -> None:
     for colors in ("", "rgx", "rgg"):
         with pytest.raises(OptionError, match="colors are not a choice of filters"):
             nn.ColorFilterArray(colors=colors)
+    for start in ["rgb", "rggw"]:
+        with pytest.raises(OptionError, match="start is not a pattern of its filters"):
+            nn.ColorFilterArray(2, start=start)
     with pytest.raises(OptionError, match="period is not a size"):
         nn.ColorFilterArray(0)
     with pytest.raises(OptionError, match="sharpening out of range"):

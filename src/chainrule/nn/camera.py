@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ from chainrule import ops
 from chainrule.core.graph import Buffer, Tensor, assign, no_grad
 from chainrule.core.spec import FLOAT32
 from chainrule.errors import OptionError, ShapeError
-from chainrule.nn.init import DrawnBuffer, DrawnParameter, Normal
+from chainrule.nn.init import DrawnBuffer, DrawnParameter
 from chainrule.nn.module import Module, check_sizes
 
 __all__ = ["ColorFilterArray"]
@@ -20,6 +21,24 @@ Array = np.ndarray[Any, Any]
 
 # What a filter of each name lets through of red, green and blue light.
 _LIGHT = {"r": (1, 0, 0), "g": (0, 1, 0), "b": (0, 0, 1), "w": (1, 1, 1)}
+
+_HEAD_START = 2.0  # of a color's weight over the others, where learning starts at it
+
+
+@dataclass(frozen=True)
+class _Undecided:
+    """First weights of mixtures: nearly even, or with more of each cell's own color."""
+
+    colors: str
+    start: str
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        # Near enough to even mixtures that nothing is decided, and not all alike.
+        weights = rng.normal(0, 0.5, shape)
+        cells = weights.reshape(-1, len(self.colors))
+        for cell, color in zip(cells, self.start, strict=False):
+            cell[self.colors.index(color)] += _HEAD_START
+        return weights
 
 
 class ColorFilterArray(Module):
@@ -42,13 +61,16 @@ class ColorFilterArray(Module):
         period: the pattern's size in pixels, along both axes.
         colors: the pure filters, some of r, g, b and w; w (white) is no filter, which
             measures r + g + b.
+        start: the color, row by row, that each filter is most of at first, such as
+            Bayer's "rggb"; without it all begin as nearly even mixtures.
         sharpening: how fast mixtures become pure; 0 keeps them mixtures, as dyes are.
         shot, read: of the noise, for light from 0 to 1.
 
     Shapes: (n, h, w, 3), and if there is noise (n, h, w, 1) -> (n, h, w, period²).
 
     Raises:
-        OptionError: for a period that is no size, unknown colors, and negative amounts.
+        OptionError: for a period that is no size, unknown colors, a start of another
+            size or of other colors, and negative amounts.
         ShapeError: when run on pictures that are not in colour, or with noise of
             another size.
 
@@ -66,6 +88,7 @@ class ColorFilterArray(Module):
         period: int = 4,
         *,
         colors: str = "rgb",
+        start: str = "",
         sharpening: float = 0.0,
         shot: float = 0.0,
         read: float = 0.0,
@@ -77,6 +100,12 @@ class ColorFilterArray(Module):
                 "color_filter_array: colors are not a choice of filters",
                 got=repr(colors),
                 expected="some of r, g, b and w, each once",
+            )
+        if start and (len(start) != period**2 or set(start) - set(colors)):
+            raise OptionError(
+                "color_filter_array: start is not a pattern of its filters",
+                got=repr(start),
+                expected=f"{period**2} letters of {colors!r}, row by row",
             )
         amounts = {"sharpening": sharpening, "shot": shot, "read": read}
         for name, amount in amounts.items():
@@ -91,9 +120,8 @@ class ColorFilterArray(Module):
         self.sharpening = float(sharpening)
         self.shot = float(shot)
         self.read = float(read)
-        # Near enough to even mixtures that nothing is decided, and not all alike.
         self.weight: DrawnParameter | None = DrawnParameter(
-            (period, period, len(colors)), Normal(std=0.5), is_penalized=False
+            (period, period, len(colors)), _Undecided(colors, start), is_penalized=False
         )
         self.steps = DrawnBuffer((), "zeros")
         self.fixed: Buffer | None = None

@@ -738,6 +738,31 @@ def test_an_elementwise_op_prints_as_a_formula(sample):
     assert all(n in text for n in names if sample.op.name != "power_constant")
 
 
+@pytest.mark.parametrize("sample", CASES)
+def test_an_op_prints_as_latex_that_mathtext_compiles(sample):
+    from matplotlib.mathtext import MathTextParser
+
+    names = [f"x_{{{i}}}" for i in range(len(sample.inputs))]
+    text = sample.op.latex(*names)
+    MathTextParser("path").parse(f"${text}$")
+    assert all(n in text for n in names if sample.op.name != "power_constant")
+
+
+@pytest.mark.parametrize("sample", [c for c in CASES if differentiable(c.values[0])])
+def test_the_terms_that_explain_lists_of_an_op_are_its_gradient(sample):
+    inputs = sample.tensors()
+    loss = weighted(sample.op, inputs, weights_of(sample))
+    rng = np.random.default_rng(0)
+    for x in (t for t in floats(inputs) if t.size):
+        entry = tuple(int(rng.integers(n)) for n in x.shape)
+        found = cr.explain(loss, wrt=x, entry=entry, max_terms=1000)
+        (gradient,) = gradients(loss, [x])
+        wanted = gradient.data[entry]
+        total = math.fsum(p.value for p in found.paths)
+        assert total == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+        assert found.value == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+
+
 # ------------------------------------------------------------------ extreme values
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 1e30, -1e30, 1e-30, math.inf, -math.inf, math.nan]

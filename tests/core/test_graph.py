@@ -56,6 +56,12 @@ def test_data_that_cannot_be_held_is_named(data: Any) -> None:
         cr.Tensor(data)
 
 
+@pytest.mark.parametrize("data", [1j, "a", ["1.5"], None, object()])
+def test_a_dtype_that_is_asked_for_makes_no_number_of_a_word(data: Any) -> None:
+    with pytest.raises(DtypeError, match="cannot hold elements of type"):
+        cr.Tensor(data, "float64")
+
+
 def test_nested_lists_of_unequal_lengths_are_named() -> None:
     with pytest.raises(ShapeError, match="nested lists of unequal lengths"):
         cr.Tensor([[1.0, 2.0], [3.0]])

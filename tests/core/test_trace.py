@@ -214,3 +214,61 @@ def test_a_graph_of_100000_nodes_is_built_replayed_differentiated_and_freed() ->
     assert "99942 more" in str(graph)
     assert len(str(graph).splitlines()) == 62
     del graph
+
+
+# ------------------------------------------------------------------ the parts of models
+
+
+def test_nodes_know_the_layers_in_which_they_were_made():
+    from chainrule import nn
+
+    class Block(nn.Module):
+        def __init__(self):
+            self.layer = nn.Dense(2, 2)
+
+        def forward(self, x):
+            before = x * 2.0
+            return self.layer(before) + before
+
+    block = Block()
+    graph = Graph(lambda x: block(x) - 1.0, np.ones((3, 2), "float32"))
+    made = {
+        n.op.name + n.name: [type(c.part).__name__ for c in n.within]
+        for n in graph
+        if n.op is not None
+    }
+    assert made == {
+        "multiplyv1": ["Block"],
+        "matmulv2": ["Block", "Dense"],
+        "addv3": ["Block", "Dense"],
+        "addv4": ["Block"],
+        "subtractv5": [],
+    }
+    assert all(n.within == () for n in graph if n.op is None)
+
+
+def test_parameters_and_buffers_have_the_paths_of_the_outermost_model():
+    from chainrule import nn
+
+    model = nn.Sequential(a=nn.Dense(2, 2), b=nn.Sequential(nn.BatchNorm(2)))
+    graph = Graph(model.eval(), np.ones((3, 2), "float32"))
+    names = {n.name for n in graph if n.kind == "variable"}
+    assert {"a.weight", "a.bias", "b.0.scale", "b.0.mean"} <= names
+    assert graph.node("a.weight").tensor is model["a"].weight
+
+
+def test_runs_are_noted_only_while_tracing():
+    from chainrule import nn
+    from chainrule.core.mode import mode
+    from chainrule.core.trace import tracing
+
+    layer = nn.Dense(2, 2)
+    layer(np.ones((1, 2), "float32"))
+    assert mode.calls is None
+    with tracing() as outer:
+        layer(np.ones((1, 2), "float32"))
+        with tracing() as inner:
+            assert inner == []
+        assert [call.part for call in outer] == [layer]
+        assert outer[0].begin < outer[0].end
+    assert mode.calls is None

@@ -25,7 +25,7 @@ from chainrule.core.graph import (
 )
 from chainrule.errors import GradientError, ShapeError
 
-__all__ = ["backward", "gradients", "reverse_walk", "topological_order"]
+__all__ = ["backward", "gradients", "propagate", "reverse_walk", "topological_order"]
 
 
 def topological_order(outputs: Iterable[Tensor]) -> list[Tensor]:
@@ -108,11 +108,11 @@ def reverse_walk(
             dy_or_none = found.get(id(node)) if is_kept else found.pop(id(node), None)
             if dy_or_none is None or not node.requires_grad:
                 continue
-            _propagate(node, node.op, dy_or_none, found)
+            propagate(node, node.op, dy_or_none, found)
     return found
 
 
-def _propagate(node: Tensor, op: Op, dy: Tensor, found: dict[int, Tensor]) -> None:
+def propagate(node: Tensor, op: Op, dy: Tensor, found: dict[int, Tensor]) -> None:
     """One gate of the reverse walk: add its local gradients to its inputs'."""
     add = FUNCTIONS["add"]
     local = op.gradient(dy, node, *node.inputs)

@@ -101,10 +101,10 @@ class Node:
         """How it is made, with its operands' names; for a leaf, its kind."""
         if self.op is None:
             return self.kind
-        return self.op.formula(*(n._literal or n.name for n in self.inputs))
+        return self.op.formula(*(n.literal or n.name for n in self.inputs))
 
     @property
-    def _literal(self) -> str:
+    def literal(self) -> str:
         """How formulas write a number out; nothing for what has a name instead."""
         if self.number is not None:
             expression = self.number.expression
@@ -567,7 +567,7 @@ class CapturedGraph:
         lines = [
             f"{node.name} = {node.formula}: {_written(node.spec)}"
             for node in self.nodes
-            if not node._literal
+            if not node.literal
         ]
         names = {id(leaf.tensor): leaf.name for leaf in self.leaves}
         lines += [

@@ -5,12 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chainrule.core.capture import Capture
 
-__all__ = ["mode"]
+__all__ = ["Call", "mode"]
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One run of a part of a model: it made what is numbered between its two ends."""
+
+    part: Any
+    begin: int
+    end: int
 
 
 class _Mode(threading.local):
@@ -18,6 +28,8 @@ class _Mode(threading.local):
     """Keep ops that a gradient can flow through."""
     tracing: bool = False
     """Keep every op, for a Graph that is to be run again."""
+    calls: list[Call] | None = None
+    """The runs of parts of models while tracing, each after those inside it."""
     capturing: Capture | None = None
     """Write ops down instead of running them."""
 

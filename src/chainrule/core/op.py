@@ -76,6 +76,11 @@ class Op(ABC):
         """The op as text, with its operands' names."""
         return f"{self.name}({', '.join(names)})"
 
+    def latex(self, *names: str) -> str:
+        """The op in LaTeX, with its operands' names in LaTeX."""
+        name = self.name.replace("_", r"\_")
+        return rf"\mathrm{{{name}}}\left({', '.join(names)}\right)"
+
     def plan(self, *arrays: Any) -> tuple[np.dtype[Any] | None, ...] | None:
         """Check one combination of shapes and dtypes; the casts it needs, if any."""
         for a in arrays:

@@ -31,6 +31,7 @@ __all__ = [
     "formula",
     "greater",
     "in_place_function",
+    "latex",
     "less",
     "log",
     "log1p",
@@ -54,11 +55,12 @@ __all__ = [
 
 
 class Primitive(NamedTuple):
-    """How one primitive is written as NumPy source and as a formula."""
+    """How one primitive is written: as NumPy source, as a formula and in LaTeX."""
 
     source: str
     text: str
     precedence: int
+    latex: str
     is_partial: bool = False
     """Whether it leaves the finite numbers: overflow, log of 0, division by 0."""
 
@@ -66,36 +68,49 @@ class Primitive(NamedTuple):
 _CALL = 9
 
 PRIMITIVES: dict[str, Primitive] = {
-    "add": Primitive("({} + {})", "{} + {}", 1),
-    "subtract": Primitive("({} - {})", "{} - {}", 1),
-    "multiply": Primitive("({} * {})", "{}·{}", 2),
-    "divide": Primitive("({} / {})", "{} / {}", 2, True),
-    "negative": Primitive("(-{})", "-{}", 3),
-    "power": Primitive("({} ** {})", "{}^{}", 4, True),
-    "exp": Primitive("exp({})", "exp({})", _CALL, True),
-    "expm1": Primitive("expm1({})", "(exp({}) - 1)", _CALL, True),
-    "log": Primitive("log({})", "log({})", _CALL, True),
-    "log1p": Primitive("log1p({})", "log(1 + {})", _CALL, True),
-    "sqrt": Primitive("sqrt({})", "√({})", _CALL, True),
-    "absolute": Primitive("absolute({})", "|{}|", _CALL),
-    "sign": Primitive("sign({})", "sign({})", _CALL),
-    "floor": Primitive("floor({})", "⌊{}⌋", _CALL),
-    "sin": Primitive("sin({})", "sin({})", _CALL, True),
-    "cos": Primitive("cos({})", "cos({})", _CALL, True),
-    "tanh": Primitive("tanh({})", "tanh({})", _CALL),
-    "erf": Primitive("erf({})", "erf({})", _CALL),
-    "minimum": Primitive("minimum({}, {})", "min({}, {})", _CALL),
-    "maximum": Primitive("maximum({}, {})", "max({}, {})", _CALL),
-    "equal": Primitive("({} == {})", "{} = {}", 0),
-    "less": Primitive("({} < {})", "{} < {}", 0),
-    "less_equal": Primitive("({} <= {})", "{} ≤ {}", 0),
-    "greater": Primitive("({} > {})", "{} > {}", 0),
-    "greater_equal": Primitive("({} >= {})", "{} ≥ {}", 0),
-    "not_equal": Primitive("({} != {})", "{} ≠ {}", 0),
-    "logical_and": Primitive("logical_and({}, {})", "{} ∧ {}", -1),
-    "logical_or": Primitive("logical_or({}, {})", "{} ∨ {}", -2),
-    "logical_not": Primitive("logical_not({})", "¬{}", 3),
-    "select": Primitive("where({}, {}, {})", "({} ? {} : {})", _CALL),
+    "add": Primitive("({} + {})", "{} + {}", 1, r"{} + {}"),
+    "subtract": Primitive("({} - {})", "{} - {}", 1, r"{} - {}"),
+    "multiply": Primitive("({} * {})", "{}·{}", 2, r"{} \cdot {}"),
+    "divide": Primitive("({} / {})", "{} / {}", 2, r"\frac{{{}}}{{{}}}", True),
+    "negative": Primitive("(-{})", "-{}", 3, r"-{}"),
+    "power": Primitive("({} ** {})", "{}^{}", 4, r"{}^{{{}}}", True),
+    "exp": Primitive("exp({})", "exp({})", _CALL, r"e^{{{}}}", True),
+    "expm1": Primitive(
+        "expm1({})", "(exp({}) - 1)", _CALL, r"\left(e^{{{}}} - 1\right)", True
+    ),
+    "log": Primitive("log({})", "log({})", _CALL, r"\log\left({}\right)", True),
+    "log1p": Primitive(
+        "log1p({})", "log(1 + {})", _CALL, r"\log\left(1 + {}\right)", True
+    ),
+    "sqrt": Primitive("sqrt({})", "√({})", _CALL, r"\sqrt{{{}}}", True),
+    "absolute": Primitive("absolute({})", "|{}|", _CALL, r"\left|{}\right|"),
+    "sign": Primitive("sign({})", "sign({})", _CALL, r"\mathrm{{sign}}\left({}\right)"),
+    "floor": Primitive("floor({})", "⌊{}⌋", _CALL, r"\left\lfloor {}\right\rfloor "),
+    "sin": Primitive("sin({})", "sin({})", _CALL, r"\sin\left({}\right)", True),
+    "cos": Primitive("cos({})", "cos({})", _CALL, r"\cos\left({}\right)", True),
+    "tanh": Primitive("tanh({})", "tanh({})", _CALL, r"\tanh\left({}\right)"),
+    "erf": Primitive("erf({})", "erf({})", _CALL, r"\mathrm{{erf}}\left({}\right)"),
+    "minimum": Primitive(
+        "minimum({}, {})", "min({}, {})", _CALL, r"\min\left({}, {}\right)"
+    ),
+    "maximum": Primitive(
+        "maximum({}, {})", "max({}, {})", _CALL, r"\max\left({}, {}\right)"
+    ),
+    "equal": Primitive("({} == {})", "{} = {}", 0, r"{} = {}"),
+    "less": Primitive("({} < {})", "{} < {}", 0, r"{} < {}"),
+    "less_equal": Primitive("({} <= {})", "{} ≤ {}", 0, r"{} \leq {}"),
+    "greater": Primitive("({} > {})", "{} > {}", 0, r"{} > {}"),
+    "greater_equal": Primitive("({} >= {})", "{} ≥ {}", 0, r"{} \geq {}"),
+    "not_equal": Primitive("({} != {})", "{} ≠ {}", 0, r"{} \neq {}"),
+    "logical_and": Primitive("logical_and({}, {})", "{} ∧ {}", -1, r"{} \wedge {}"),
+    "logical_or": Primitive("logical_or({}, {})", "{} ∨ {}", -2, r"{} \vee {}"),
+    "logical_not": Primitive("logical_not({})", "¬{}", 3, r"\neg {}"),
+    "select": Primitive(
+        "where({}, {}, {})",
+        "({} ? {} : {})",
+        _CALL,
+        r"\left({}\ ?\ {} : {}\right)",
+    ),
 }
 
 
@@ -308,24 +323,61 @@ def formula(expression: Expr) -> str:
         >>> formula(1 / (1 + exp(-x)))
         '1 / (1 + exp(-x))'
     """
+    return _written(expression, lambda kind: PRIMITIVES[kind].text, "{:g}".format)
+
+
+def latex(expression: Expr) -> str:
+    r"""The expression in LaTeX, without dollar signs; its symbols' names are LaTeX.
+
+    Example:
+        >>> x = symbol("x_{1}")
+        >>> print(latex(1 / (1 + exp(-x))))
+        \frac{1}{1 + e^{-x_{1}}}
+    """
+    return _written(expression, lambda kind: PRIMITIVES[kind].latex, _latex_number)
+
+
+def _latex_number(value: float) -> str:
+    """A number in LaTeX: 2.5, 10⁻⁸ as a power, infinity as its sign."""
+    if value in (float("inf"), float("-inf")):
+        return r"\infty" if value > 0 else r"-\infty"
+    digits, _, exponent = f"{value:g}".partition("e")
+    if not exponent:
+        return digits if value == value else r"\mathrm{nan}"
+    power = rf"10^{{{int(exponent)}}}"
+    return power if digits == "1" else rf"{digits} \cdot {power}"
+
+
+def _written(
+    expression: Expr,
+    template_of: Callable[[str], str],
+    number: Callable[[float], str],
+) -> str:
+    """The expression in templates, with parentheses where precedence asks for them."""
 
     def reading(kind: str) -> Callable[..., tuple[str, int]]:
-        primitive = PRIMITIVES[kind]
+        template, level = template_of(kind), PRIMITIVES[kind].precedence
+        # What stands in braces needs no parentheses; a fraction is one piece, which
+        # only an exponent tears apart.
+        is_braced = [part.endswith("{{") for part in template.split("{}")[:-1]]
+        own = 4 if "^" in template else 3 if all(is_braced) and level < 3 else level
 
         def write(*args: tuple[str, int]) -> tuple[str, int]:
-            level = primitive.precedence
             parts = []
             for position, (text, inner) in enumerate(args):
-                # On equal footing the right operand needs parentheses: a - (b - c).
+                # On equal footing the right operand needs them: a - (b - c).
                 needs = inner < level or (inner == level and position > 0)
-                parts.append(f"({text})" if needs and level != _CALL else text)
-            return primitive.text.format(*parts), level
+                if kind == "power" and position == 0:
+                    needs = inner <= level or text.startswith("-")
+                is_open = level != _CALL and not is_braced[position]
+                parts.append(f"({text})" if needs and is_open else text)
+            return template.format(*parts), own
 
         return write
 
     table = {kind: reading(kind) for kind in PRIMITIVES}
     names = {name: (name, _CALL) for name in symbols(expression)}
-    return fold(expression, table, names, lambda v: (f"{v:g}", _CALL))[0]
+    return fold(expression, table, names, lambda v: (number(v), _CALL))[0]
 
 
 def numpy_source(name: str, arguments: tuple[str, ...], expression: Expr) -> str:

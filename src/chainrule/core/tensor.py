@@ -427,6 +427,8 @@ def _as_array(data: Any, dtype: Any = None) -> Array:
             got="rows that do not line up",
             expected="lists that form a rectangle",
         ) from None
+    if array.dtype.kind in "cOSUMmV":
+        as_dtype(array.dtype)  # raises: words and objects are not cast either
     if dtype is None and not is_array and array.dtype.kind == "f":
         dtype = FLOAT32
     return array.astype(as_dtype(array.dtype if dtype is None else dtype), copy=False)

@@ -24,6 +24,8 @@ from chainrule.core.graph import (
     mode,
     record,
 )
+from chainrule.core.mode import Call
+from chainrule.core.showing import SHOWN
 from chainrule.core.spec import Spec, is_float
 from chainrule.errors import (
     DtypeError,
@@ -39,15 +41,18 @@ _MAX_ROWS = 60  # of a printed graph; a deep one shows its two ends
 
 
 @contextmanager
-def tracing() -> Iterator[None]:
-    """Keep every op that runs, also those that no gradient flows through."""
-    before = mode.tracing
-    mode.tracing = True
+def tracing() -> Iterator[list[Call]]:
+    """Keep every op that runs, also those that no gradient flows through.
+
+    Gives the list of the parts of models that run in the block, as they end.
+    """
+    before = mode.tracing, mode.calls
+    mode.tracing, mode.calls = True, []
     try:
         with enable_grad():
-            yield
+            yield mode.calls
     finally:
-        mode.tracing = before
+        mode.tracing, mode.calls = before
 
 
 def input_names(f: Callable[..., Any], count: int) -> list[str]:
@@ -77,6 +82,8 @@ class Node:
     """The value of the latest run, with its history."""
     gradient: Tensor | None = field(default=None, repr=False)
     """∂L/∂this after ``backward``; None before, and where no gradient flows."""
+    within: tuple[Call, ...] = field(default=(), repr=False)
+    """The parts of models that were running when it was made, the outermost first."""
 
     @property
     def value(self) -> Tensor:
@@ -154,7 +161,7 @@ class Graph:
             for name, v in zip(names, (*inputs, *named.values()), strict=True)
         ]
         positional = leaves[: len(inputs)]
-        with tracing():
+        with tracing() as calls:
             keywords = dict(zip(named, leaves[len(inputs) :], strict=True))
             result = f(*positional, **keywords)
         self._is_tuple = isinstance(result, (tuple, list))
@@ -168,7 +175,7 @@ class Graph:
                 )
         title = getattr(f, "__name__", "")
         name = title if title.isidentifier() and not self._is_tuple else None
-        self._build(outputs, leaves, name)
+        self._build(outputs, leaves, name, calls)
 
     @classmethod
     def of(cls, *outputs: Tensor) -> Graph:
@@ -190,17 +197,22 @@ class Graph:
         graph._is_tuple = len(outputs) > 1
         leaves = _leaves(topological_order(outputs))
         leaves = [t for t in leaves if not isinstance(t, Variable)]
-        graph._build(outputs, [t for t in leaves if t.requires_grad or t.name], None)
+        inputs = [t for t in leaves if t.requires_grad or t.name]
+        graph._build(outputs, inputs, None, mode.calls or [])
         return graph
 
     def _build(
-        self, outputs: Sequence[Tensor], inputs: Sequence[Tensor], title: str | None
+        self,
+        outputs: Sequence[Tensor],
+        inputs: Sequence[Tensor],
+        title: str | None,
+        calls: Sequence[Call],
     ) -> None:
         given = {id(t) for t in inputs}
         order = topological_order(outputs)
         others = [t for t in _leaves(order) if id(t) not in given]
         tensors = [*inputs, *others, *(t for t in order if t.op is not None)]
-        own = {id(t): t.name for t in tensors if t.name}
+        own = _paths(calls) | {id(t): t.name for t in tensors if t.name}
         if title and outputs[0].op:
             own.setdefault(id(outputs[0]), title)
         found: dict[int, Node] = {}
@@ -211,6 +223,8 @@ class Graph:
             operands = tuple(found[id(i)] for i in t.inputs)
             found[id(t)] = Node(name, kind, t.op, operands, t)
         self.nodes = list(found.values())
+        for node, within in zip(self.nodes, _running(self.nodes, calls), strict=True):
+            node.within = within
         self.inputs = [found[id(t)] for t in inputs]
         self.outputs = [found[id(y)] for y in outputs]
         self._by_name = {n.name: n for n in self.nodes}
@@ -362,6 +376,12 @@ class Graph:
         outputs = ", ".join(n.name for n in self.outputs)
         return f"Graph({inputs} -> {outputs}: {len(self.nodes)} nodes)"
 
+    def _repr_svg_(self) -> str | None:
+        return SHOWN["svg of a graph"](self)
+
+    def _repr_html_(self) -> str | None:
+        return SHOWN["html of a graph"](self)
+
     def __str__(self) -> str:
         shown: list[Node | None] = [*self.nodes]
         if len(shown) > _MAX_ROWS:
@@ -385,6 +405,36 @@ def _brief(t: Tensor | None) -> str:
     if t is None:
         return "-"
     return f"{t.item():.6g}" if t.size == 1 else str(t.spec)
+
+
+def _paths(calls: Sequence[Call]) -> dict[int, str]:
+    """What models call their parameters and buffers, by id; the outermost model's."""
+    paths: dict[int, str] = {}
+    last = 0
+    for call in sorted(calls, key=lambda call: call.begin):
+        if call.end > last:  # not inside the one before
+            last = call.end
+            parts = (*call.part.named_parameters(), *call.part.named_buffers())
+            for path, variable in parts:
+                paths.setdefault(id(variable), path)
+    return paths
+
+
+def _running(
+    nodes: Sequence[Node], calls: Sequence[Call]
+) -> Iterator[tuple[Call, ...]]:
+    """For each node the calls during which it was made, the outermost first."""
+    waiting = sorted(calls, key=lambda call: call.begin, reverse=True)
+    running: list[Call] = []
+    for node in nodes:
+        if node.op is None:
+            yield ()
+            continue
+        order = node.tensor.order
+        while waiting and waiting[-1].begin < order:
+            running.append(waiting.pop())
+        running = [call for call in running if call.end > order]
+        yield tuple(running)
 
 
 def _leaves(order: Sequence[Tensor]) -> list[Tensor]:

@@ -6,6 +6,7 @@ from chainrule.nn.camera import *
 from chainrule.nn.containers import *
 from chainrule.nn.convolution import *
 from chainrule.nn.dropout import *
+from chainrule.nn.evaluating import *
 from chainrule.nn.init import *
 from chainrule.nn.inputs import *
 from chainrule.nn.losses import *

@@ -29,9 +29,11 @@ from chainrule.core.graph import (
     assign,
     mode,
 )
+from chainrule.core.mode import Call
 from chainrule.core.paths import matches
 from chainrule.core.rng import generator
 from chainrule.core.spec import Spec, as_dtype, is_float
+from chainrule.core.tensor import next_order
 from chainrule.errors import (
     ChainruleError,
     CheckpointError,
@@ -94,6 +96,8 @@ class Module:
         Raises:
             ChainruleError: whatever went wrong inside, with the layer's path added.
         """
+        calls = mode.calls
+        begin = 0 if calls is None else next_order()
         try:
             y = self.forward(*map(as_tensor, inputs))
             if not isinstance(y, Tensor):
@@ -106,6 +110,8 @@ class Module:
         except ChainruleError as error:
             self._locate(error)
             raise
+        if calls is not None:
+            calls.append(Call(self, begin, next_order()))
         for observer in observers.active:
             observer(self, y)
         return y
@@ -128,6 +134,11 @@ class Module:
             if name != "training" and isinstance(value, (int, float, str))
         )
         return f"{type(self).__name__}({settings})"
+
+    def _repr_html_(self) -> str:
+        from chainrule.nn.summary import as_html  # the table builds on modules
+
+        return as_html(self)
 
     # What it holds.
 

@@ -12,6 +12,7 @@ import numpy as np
 from chainrule.core.capture import Node, capture
 from chainrule.core.graph import no_grad
 from chainrule.errors import CaptureError, ShapeError
+from chainrule.nn.evaluating import evaluating
 from chainrule.nn.looking import LooksAtAll, Walk
 from chainrule.nn.module import Module
 
@@ -104,17 +105,12 @@ def receptive_field(model: Module, in_shape: Sequence[int]) -> ReceptiveField:
 
 
 def _walked(model: Module, in_shape: tuple[int, ...]) -> ReceptiveField:
-    modes = [(module, module.training) for _, module in model.named_modules()]
     try:
-        model.eval()
-        with no_grad():
+        with evaluating(model), no_grad():
             # Two examples, since an axis of size 1 could be any axis of size 1.
             graph = capture(model, (np.zeros((2, *in_shape), np.float32),))
     except CaptureError as error:  # a layer that looks at values
         return ReceptiveField(obstacle=error.what)
-    finally:
-        for module, training in modes:
-            module.training = training
     walk = Walk(in_shape)
     try:
         for node in graph.nodes:

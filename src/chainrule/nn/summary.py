@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from chainrule.core.graph import Parameter, Tensor
 from chainrule.core.spec import as_dtype
 from chainrule.core.trace import tracing
 from chainrule.errors import CaptureError
+from chainrule.nn.evaluating import evaluating
 from chainrule.nn.observing import observe
 from chainrule.ops.convolution import Convolve, ConvolveToData
 from chainrule.ops.linalg import MatMul
@@ -25,7 +27,7 @@ from chainrule.ops.linalg import MatMul
 if TYPE_CHECKING:
     from chainrule.nn.module import Module
 
-__all__ = ["Counts", "LayerCount", "count", "output_shape", "summarize"]
+__all__ = ["Counts", "LayerCount", "as_html", "count", "output_shape", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,25 @@ def summarize(
     )
 
 
+def as_html(model: Module) -> str:
+    """A model's layers and their parameters as a table, which notebooks show.
+
+    Without the shape of an example nothing is known of outputs.
+    """
+    counts = _parameter_counts(model)
+    rows = "".join(
+        f"<tr><td>{escape(path or '(model)')}</td><td>{escape(repr(module))}</td>"
+        f'<td style="text-align:right">{_number(counts[path])}</td></tr>'
+        for path, module in model.named_modules()
+        if counts[path] or not any(m is not module for _, m in module.named_modules())
+    )
+    return (
+        f"<table><caption>{type(model).__name__}, {model.num_parameters():,} "
+        "parameters; draw_network(model, input_shape) draws it</caption>"
+        f"<tr><th>path</th><th>layer</th><th>parameters</th></tr>{rows}</table>"
+    )
+
+
 def output_shape(model: Module, input_shape: Sequence[int]) -> tuple[int, ...]:
     """The shape of what a model makes of one example; nothing is computed.
 
@@ -192,18 +213,12 @@ class _Run:
     """What the modules of a model make of one example, by their ids."""
 
     def __init__(self, model: Module, input_shape: tuple[int, ...], dtype: Any) -> None:
-        modes = [(module, module.training) for _, module in model.named_modules()]
         example = np.zeros((1, *input_shape), as_dtype(dtype))
-        try:
-            model.eval()
-            with tracing():
-                try:
-                    self._observe(lambda: capture(model, (example,)))
-                except CaptureError:  # a layer that looks at values
-                    self._observe(lambda: model(example))
-        finally:
-            for module, training in modes:
-                module.training = training
+        with evaluating(model), tracing():
+            try:
+                self._observe(lambda: capture(model, (example,)))
+            except CaptureError:  # a layer that looks at values
+                self._observe(lambda: model(example))
 
     def _observe(self, run: Callable[[], object]) -> None:
         self.shapes: dict[int, tuple[int, ...]] = {}

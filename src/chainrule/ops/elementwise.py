@@ -121,6 +121,9 @@ class ElementwiseOp(Op):
     def formula(self, *names: str) -> str:
         return scalar.formula(self.scalar(*map(scalar.symbol, names)))
 
+    def latex(self, *names: str) -> str:
+        return scalar.latex(self.scalar(*map(scalar.symbol, names)))
+
 
 @cache
 def _arguments(cls: type[ElementwiseOp]) -> tuple[str, ...]:

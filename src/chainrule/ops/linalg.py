@@ -80,6 +80,12 @@ class MatMul(Op):
         a, b = names
         return f"{a}{'ᵀ' * self.transposes_a} @ {b}{'ᵀ' * self.transposes_b}"
 
+    def latex(self, *names: str) -> str:
+        flags = (self.transposes_a, self.transposes_b)
+        pairs = zip(names, flags, strict=True)
+        # In braces: the name of an operand may have an exponent of its own.
+        return r" \, ".join(rf"{{{n}}}^{{\top}}" if t else n for n, t in pairs)
+
 
 _MATMUL = MatMul.make()
 

@@ -19,7 +19,7 @@ graph.backward()
 print(graph, end="\n\n")
 
 # Numerical, symbolic and automatic, with their errors and their cost.
-print(cr.compare_derivatives(neuron, w, x), end="\n\n")
+print(cr.derivatives(neuron, at=(w, x)), end="\n\n")
 
 # One weight moved at a time, as one would do by hand.
 print(cr.difference_table(lambda w: neuron(w, cr.Tensor(x)), w), end="\n\n")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule import nn
 from chainrule.autodiff import check_gradients, grad
 from chainrule.core.gate import Gate
 from chainrule.errors import DtypeError, GradientError, NonFiniteError
@@ -238,3 +239,72 @@ def test_wrong_uses_are_named() -> None:
         check_gradients(lambda x: 1.0, np.ones(2))
     with pytest.raises(GradientError, match="depends on nothing"):
         check_gradients(lambda x: x.detach() * 2, np.ones(2))
+
+
+def test_kinks_on_both_sides_of_a_step_are_no_mistake_either() -> None:
+    """They bend upwards left and downwards right, so that the two slopes agree."""
+
+    def bend(x: Any) -> Any:
+        right, left = cr.relu(x - 4.5e-7), cr.relu(-4.5e-7 - x)
+        return (100 * x + 0.05 * (right - left)).sum()
+
+    assert check_gradients(bend, np.zeros(1)).comparisons[0].max_error < 1e-5
+
+
+@pytest.mark.parametrize("place", [4e-6, 2e-6, 2e-7, 1e-8])
+def test_small_kinks_within_a_step_are_no_mistake(place: float) -> None:
+    """Of many units some bend within any step; shorter steps miss them."""
+    bend = lambda x: (100 * x + 0.05 * cr.relu(x - place)).sum()  # noqa: E731
+    report = check_gradients(bend, np.zeros(3))
+    assert report.passed
+    assert report.comparisons[0].max_error < 1e-5
+
+
+def test_a_small_mistake_beside_such_kinks_is_found() -> None:
+    class Nearly(cr.Gate):
+        def forward(self, x: Any) -> Any:
+            return 100 * x
+
+        def backward(self, dy: Any) -> Any:
+            return 100.01 * dy
+
+    gate = Nearly()
+    bend = lambda x: (gate(x) + 0.05 * cr.relu(x - 2e-6)).sum()  # noqa: E731
+    report = check_gradients(bend, np.zeros(3), raise_error=False)
+    assert not report.passed
+    assert report.faults[0].op == "Nearly"
+
+
+def test_entries_are_drawn_where_the_slope_is_not_0_too() -> None:
+    """One entry of 10,000 counts; its slope is wrong."""
+
+    class OneOfMany(cr.Gate):
+        def forward(self, x: Any) -> Any:
+            self.shape = x.shape
+            return 1.0 * x[7]
+
+        def backward(self, dy: Any) -> Any:
+            dx = np.zeros(self.shape)
+            dx[7] = 1.001
+            return dy * dx
+
+    report = check_gradients(
+        OneOfMany(), np.ones(10_000), num_entries=4, num_directions=0, raise_error=False
+    )
+    assert not report.passed
+
+
+def test_the_layer_at_fault_is_named() -> None:
+    class Wrong(cr.Gate):
+        def forward(self, x: Any) -> Any:
+            return 2 * x
+
+        def backward(self, dy: Any) -> Any:
+            return 3 * dy
+
+    twice = nn.Sequential(nn.Dense(3, 3), nn.Function(Wrong()), nn.Dense(3, 2))
+    model = nn.Sequential(body=twice, end=nn.Sigmoid()).initialize(0)
+    report = check_gradients(model, RNG.normal(size=(4, 3)), raise_error=False)
+    assert {fault.layer for fault in report.faults} == {"body.1"}
+    assert "Wrong in layer body.1: " in str(report)
+    assert [c.name for c in report.wrong] == ["x1", "body.0.weight", "body.0.bias"]

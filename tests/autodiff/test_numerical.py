@@ -63,7 +63,25 @@ def test_wrong_uses_are_named() -> None:
 
 def test_a_table_lists_the_first_entries_with_their_places() -> None:
     table = difference_table(lambda w: (w**2).sum(), np.ones((3, 5)), max_entries=7)
-    assert table.entries[-1] == (1, 1)
+    assert table.entries[-1] == "W[1, 1]"
     assert len(table.losses) == 7
     assert np.allclose(table.slopes, 2.0001)
-    assert "W[1, 1]" in str(table)
+    assert "W[1, 1]           1    15.00020" in str(table)
+
+
+def test_the_table_names_the_entries_of_several_arguments() -> None:
+    table = difference_table(
+        lambda w, b: (w * w).sum() + 3 * b, {"w": np.array([[1.0, 2.0]]), "b": 4}
+    )
+    assert table.entries == ["w[0, 0]", "w[0, 1]", "b"]
+    assert np.allclose(table.slopes, [2, 4, 3], atol=1e-3)
+
+
+def test_the_table_shows_changes_that_five_decimals_would_hide() -> None:
+    table = difference_table(lambda w: 1e-3 * w, 1.0)
+    assert "0.0010001" in str(table)
+
+
+def test_a_step_of_nothing_is_refused() -> None:
+    with pytest.raises(OptionError, match="difference_table: no step"):
+        difference_table(lambda w: w, 1.0, h=0)

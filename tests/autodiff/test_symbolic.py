@@ -34,6 +34,8 @@ POINTS = [
     (-0.875, 0.5, 2.5),
     (1.25, -1.75, 0.625),
     (3.5, 2.25, 1.0),
+    # And at random.
+    *map(tuple, np.random.default_rng(0).integers(-200, 200, (12, 3)) / 64 + 1 / 128),
 ]
 
 

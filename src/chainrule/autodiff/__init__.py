@@ -1,6 +1,5 @@
 """Derivatives of functions: automatic, numerical, symbolic, and the check of each."""
 
-from chainrule.autodiff.comparison import *
 from chainrule.autodiff.derivatives import *
 from chainrule.autodiff.gradient_check import *
 from chainrule.autodiff.numerical import *

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +28,14 @@ class Fault:
     op: str
     formula: str
     operand: Comparison
+    layer: str = ""
+    """The path of the layer that ran it, where a model was checked."""
 
     def __str__(self) -> str:
         worst = self.operand.worst
+        where = f" in layer {self.layer}" if self.layer else ""
         return (
-            f"{self.op}: {self.node} = {self.formula}, by {self.operand.name}: "
+            f"{self.op}{where}: {self.node} = {self.formula}, by {self.operand.name}: "
             f"backward {worst.analytic:.6g}, differences {worst.numeric:.6g} "
             f"(relative error {worst.error:.1e})"
         )
@@ -171,6 +174,8 @@ def check_gradients(
             )
         return y
 
+    walk = getattr(f, "named_modules", None)
+    paths = {id(m): path for path, m in walk()} if walk else {}
     try:
         for kind in ("named_parameters", "named_buffers"):
             listed = getattr(f, kind, None)
@@ -190,6 +195,7 @@ def check_gradients(
                 float(np.finfo(FLOAT64).eps),
                 generator(seed, "check_gradients"),
             ),
+            paths,
         )
     finally:
         variables.restore()
@@ -217,11 +223,14 @@ def _graph(y: Tensor) -> Graph:
 
 
 def _report(
-    run: Callable[[], Tensor], leaves: list[Tensor], settings: Settings
+    run: Callable[[], Tensor],
+    leaves: list[Tensor],
+    settings: Settings,
+    paths: Mapping[int, str],
 ) -> GradientReport:
     with tracing():
         y = run()
-    graph = _graph(y)
+        graph = _graph(y)
     if not np.isfinite(y.data).all():
         raise NonFiniteError(
             "check_gradients: the value is not finite",
@@ -251,7 +260,7 @@ def _report(
     found = gradients(y, leaves, [weights])
     report = GradientReport(_compare_all(leaves, found, value, settings), [], tolerance)
     if report.wrong:
-        has_kinks = _locate(graph, report, settings)
+        has_kinks = _locate(graph, report, settings, paths)
         if has_kinks and not report.faults:
             report.is_only_at_kinks = _is_right_nearby(
                 run, leaves, value, weights, settings
@@ -294,10 +303,16 @@ def _weighted(array: Any, weights: Array) -> tuple[float, float]:
 _MAX_FAULTS = 5
 
 
-def _locate(graph: Graph, report: GradientReport, settings: Settings) -> bool:
+def _locate(
+    graph: Graph,
+    report: GradientReport,
+    settings: Settings,
+    paths: Mapping[int, str],
+) -> bool:
     """Check each op of the graph on its own, at the values it had.
 
-    Returns whether some op sits at a kink.
+    ``paths`` are those of a model's layers, by their id. Returns whether some op sits
+    at a kink.
     """
     few = dataclasses.replace(settings, num_entries=5)
     has_kinks = False
@@ -307,7 +322,9 @@ def _locate(graph: Graph, report: GradientReport, settings: Settings) -> bool:
         for operand in _check_node(node, few):
             has_kinks |= operand.num_kinks > 0
             if operand.max_error > settings.tolerance:
-                fault = Fault(node.name, node.op.name, node.formula, operand)
+                within = [paths.get(id(call.part), "") for call in node.within]
+                layer = within[-1] if within else ""
+                fault = Fault(node.name, node.op.name, node.formula, operand, layer)
                 report.faults.append(fault)
         if len(report.faults) >= _MAX_FAULTS:
             break

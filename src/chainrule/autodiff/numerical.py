@@ -5,21 +5,30 @@ They serve to check the other kinds, and are computed in float64.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from chainrule.autodiff.point import Point
 from chainrule.core.graph import Tensor, as_tensor, no_grad
 from chainrule.core.spec import FLOAT64, is_float
 from chainrule.errors import DtypeError, GradientError, OptionError
 
-__all__ = ["DifferenceTable", "difference_table", "numerical_gradient"]
+__all__ = [
+    "DifferenceTable",
+    "StepErrors",
+    "difference_table",
+    "numerical_gradient",
+    "step_errors",
+]
 
+Array = np.ndarray[Any, Any]
 Function = Callable[[Tensor], Any]
 
 
-def _number(f: Function, x: np.ndarray[Any, Any]) -> float:
+def _number(f: Function, x: Array) -> float:
     """f at one point; f receives a copy, since it may keep what it is given."""
     with no_grad():
         y = as_tensor(f(Tensor(x)), FLOAT64)
@@ -33,7 +42,7 @@ def _number(f: Function, x: np.ndarray[Any, Any]) -> float:
     return float(y.item())
 
 
-def _point(x: Any) -> np.ndarray[Any, Any]:
+def _point(x: Any) -> Array:
     given = as_tensor(x)
     if not is_float(given.dtype):
         raise DtypeError(
@@ -44,12 +53,18 @@ def _point(x: Any) -> np.ndarray[Any, Any]:
     return given.data.astype(FLOAT64)
 
 
-def _moved(x: np.ndarray[Any, Any], h: float) -> Iterator[np.ndarray[Any, Any]]:
+def _moved(x: Array, h: float) -> Iterator[Array]:
     """x with one entry after the other moved by h."""
     for i in range(x.size):
         other = x.copy()
         other.flat[i] += h
         yield other
+
+
+def check_step(name: str, h: float) -> None:
+    """Raise OptionError for what is no step."""
+    if not 0 < h < np.inf:
+        raise OptionError(f"{name}: no step", got=f"h={h}", expected="h > 0")
 
 
 def numerical_gradient(
@@ -73,8 +88,7 @@ def numerical_gradient(
     """
     if method not in ("central", "forward"):
         raise OptionError.unknown("difference method", method, ["central", "forward"])
-    if not h > 0:
-        raise OptionError("numerical_gradient: no step", got=f"h={h}", expected="h > 0")
+    check_step("numerical_gradient", h)
     point = _point(x)
     right = np.array([_number(f, p) for p in _moved(point, h)], FLOAT64)
     if method == "central":
@@ -90,7 +104,8 @@ class DifferenceTable(NamedTuple):
 
     loss: float
     h: float
-    entries: list[tuple[int, ...]]
+    entries: list[str]
+    """What is moved: ``W[0]``, ``w1``."""
     values: list[float]
     losses: list[float]
     """The loss with that entry moved by h."""
@@ -100,23 +115,43 @@ class DifferenceTable(NamedTuple):
         """(L(W + h) - L(W)) / h for each entry."""
         return [(moved - self.loss) / self.h for moved in self.losses]
 
+    @property
+    def _digits(self) -> int:
+        """Decimals with which every change, rounding aside, can be seen."""
+        changes = np.abs(np.array(self.losses) - self.loss)
+        seen = changes[changes > 1e-10 * max(1.0, abs(self.loss))]
+        finest = -np.log10(seen.min()) if seen.size else 0.0
+        return int(np.clip(np.ceil(finest), 5, 12))
+
     def __str__(self) -> str:
-        rows = [f"L(W) = {self.loss:.5f},  h = {self.h:g}"]
-        rows.append(f"{'entry':>10}  {'W':>10}  {'L(W + h)':>10}  {'dL/dW':>10}")
+        digits = self._digits
+        wide = max(10, digits + 5)
+        rows = [f"L(W) = {self.loss:.{digits}f},  h = {self.h:g}"]
+        rows.append(f"{'entry':>10}  {'W':>10}  {'L(W + h)':>{wide}}  {'dL/dW':>10}")
         for entry, value, loss, slope in zip(
             self.entries, self.values, self.losses, self.slopes, strict=True
         ):
-            place = ", ".join(map(str, entry))
             rows.append(
-                f"{f'W[{place}]':>10}  {value:>10g}  {loss:>10.5f}  {slope:>10.4g}"
+                f"{entry:>10}  {value:>10g}  {loss:>{wide}.{digits}f}  {slope:>10.4g}"
             )
         return "\n".join(rows)
 
 
 def difference_table(
-    f: Function, w: Any, h: float = 1e-4, max_entries: int = 10
+    f: Callable[..., Any], at: Any, h: float = 1e-4, max_entries: int = 10
 ) -> DifferenceTable:
-    """Move the first entries of w by h, one at a time, and list what f becomes.
+    """Move the first entries by h, one at a time, and list what f becomes.
+
+    Args:
+        f: returns one number.
+        at: a number, an array (the lectures' W), a tuple of them, or a mapping of
+            names, by which f then takes them.
+        h: the step.
+        max_entries: how many numbers to move.
+
+    Raises:
+        OptionError: for h ≤ 0.
+        GradientError: if f does not return one number.
 
     Example:
         >>> import chainrule as cr
@@ -128,8 +163,63 @@ def difference_table(
 
     Source: intellivision, the slides "W + h (first dim)" and following.
     """
-    point = _point(w)
-    entries = list(np.ndindex(point.shape))[:max_entries]
-    losses = [_number(f, p) for p, _ in zip(_moved(point, h), entries, strict=False)]
-    values = [float(point[e]) for e in entries]
-    return DifferenceTable(_number(f, point), h, entries, values, losses)
+    check_step("difference_table", h)
+    is_one = not isinstance(at, tuple)
+    point = Point.of(at, None if is_one else f, "W")
+    row = point.row
+    losses = [
+        _number(lambda x: point.call(f, x), moved)
+        for moved in itertools.islice(_moved(row, h), max_entries)
+    ]
+    return DifferenceTable(
+        _number(lambda x: point.call(f, x), row),
+        h,
+        point.labels[:max_entries],
+        row[:max_entries].tolist(),
+        losses,
+    )
+
+
+class StepErrors(NamedTuple):
+    """How wrong a numerical derivative is, by the step: the two errors that meet."""
+
+    steps: Array
+    forward: Array
+    """The error for each step; NaN where the function was not finite."""
+    central: Array
+
+    def best(self, method: str) -> tuple[float, float]:
+        """(step, error) where the error is smallest."""
+        errors = self.forward if method == "forward" else self.central
+        i = int(np.nanargmin(errors)) if np.isfinite(errors).any() else 0
+        return float(self.steps[i]), float(errors[i])
+
+
+_STEPS = 10.0 ** np.arange(-14, -0.9, 0.25)
+
+
+def step_errors(
+    f: Callable[[float], float], slope: float, steps: Any = _STEPS
+) -> StepErrors:
+    """The error of forward and central differences of f(t) at t = 0, step by step.
+
+    Relative to the slope, unless that is 0.
+
+    Example:
+        >>> import math
+        >>> found = step_errors(lambda t: math.exp(1 + t), math.e)
+        >>> found.best("forward")[0] < 1e-6 < found.best("central")[0]
+        True
+
+    Source: stanford, numerical differentiation; Nocedal & Wright, "Numerical
+    optimization", 2006, section 8.1.
+    """
+    steps = np.asarray(steps, FLOAT64)
+    here, size = f(0.0), abs(slope) or 1.0
+    ahead = np.array([f(h) for h in steps])
+    behind = np.array([f(-h) for h in steps])
+    with np.errstate(all="ignore"):
+        forward = np.abs((ahead - here) / steps - slope) / size
+        central = np.abs((ahead - behind) / (2 * steps) - slope) / size
+    finite = [np.where(np.isfinite(e), e, np.nan) for e in (forward, central)]
+    return StepErrors(steps, *finite)

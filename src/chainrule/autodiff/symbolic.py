@@ -191,13 +191,25 @@ class SymbolicGradient(NamedTuple):
         """The derivatives at a point, computed with 30 digits, rounded to float64."""
         ends = np.concatenate([as_tensor(x, FLOAT64).data.reshape(-1) for x in inputs])
         point = dict(zip(self.symbols, map(_exact, ends.tolist()), strict=True))
-        return np.array([float(d.subs(point).evalf(30)) for d in self.derivatives])
+        return np.array([_number(d.subs(point)) for d in self.derivatives])
 
 
-def symbolic_gradient(f: Callable[..., Any], *inputs: Any) -> SymbolicGradient:
+def _number(value: Any) -> float:
+    """A SymPy number; NaN where there is none, as for the slope of √x at 0."""
+    found = value.evalf(30)
+    if found.is_infinite:
+        return float(np.inf if found.is_positive else -np.inf if found.is_negative
+                     else np.nan)  # fmt: skip
+    return float(found) if found.is_real else float(np.nan)
+
+
+def symbolic_gradient(
+    f: Callable[..., Any], *inputs: Any, **named: Any
+) -> SymbolicGradient:
     """The formula of a function of few numbers, and its derivative by each of them.
 
     ``f`` runs once, to see which ops it is made of; branches it takes are kept.
+    Arguments are given as ``f`` takes them: by position, or by name.
 
     Raises:
         OptionError: for inputs of more than 64 elements.
@@ -209,7 +221,8 @@ def symbolic_gradient(f: Callable[..., Any], *inputs: Any) -> SymbolicGradient:
         [y + 1, x]
     """
     points = [as_tensor(x, FLOAT64) for x in inputs]
-    size = sum(x.size for x in points)
+    by_name = {name: as_tensor(x, FLOAT64) for name, x in named.items()}
+    size = sum(x.size for x in (*points, *by_name.values()))
     if size > _MAX_SYMBOLS:
         raise OptionError(
             "symbolic: too many symbols",
@@ -217,7 +230,7 @@ def symbolic_gradient(f: Callable[..., Any], *inputs: Any) -> SymbolicGradient:
             expected=f"at most {_MAX_SYMBOLS}",
             hint="grad() and numerical_gradient() take tensors of any size",
         )
-    graph = Graph(f, *points)
+    graph = Graph(f, *points, **by_name)
     symbols, output = _symbolic_values(graph)
     if output.size != 1:
         raise GradientError(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 import chainrule as cr
-from chainrule.errors import GradientError, ShapeError
+from chainrule.errors import GradientError
 from chainrule.explanation import explain, run_program
 
 TWO_WEIGHTS = "f=w1*x; g=relu(f); yhat=w2*g; L=0.5*(yhat-y)**2"
@@ -124,16 +124,56 @@ def test_the_sum_over_paths_is_the_gradient_and_factors_multiply_to_it(steps, a,
     )
 
 
-def test_arrays_on_the_way_are_refused_with_a_hint():
-    x = cr.Tensor([1.0, 2.0], requires_grad=True, name="x")
-    with pytest.raises(ShapeError) as error:
-        explain((x * x).sum(), wrt=x)
-    assert str(error.value) == (
-        "explain: a value on the way has more than one element\n"
-        "  got:      x: float32[2]\n"
-        "  expected: single numbers, shape ()\n"
-        "  try:      explain one entry: build the graph from x[i, j]"
-    )
+def test_a_vanishing_product_of_several_gates_names_the_gate_to_blame():
+    names = run_program("h=relu(w*x-1); y=3*h", {"w": 0.5, "x": 1.0})
+    text = str(explain(names["y"], wrt=names["w"]))
+    assert "∂h/∂w = (w·x - 1 > 0 ? 1 : 0)·x = 0   [relu gates; a dead unit]" in text
+
+
+def test_paths_that_are_left_out_are_summed():
+    a = variable(2.0, "a")
+    b, c, d = a * 3, cr.exp(a * 0), a**2
+    text = str(explain(b + c + d, wrt=a, max_paths=2))
+    assert "… and 1 more path, together 0" in text
+    assert "  sum: 4 + 3 + 0 = 7" in text
+    assert "max_paths=4: more paths" in text
+
+
+def test_sums_over_paths_say_that_a_branch_adds_up():
+    a = variable(2.0, "a")
+    text = str(explain(a * cr.exp(a), wrt=a))
+    assert "∂y/∂a = the sum over 2 paths: a branch adds up" in text
+
+
+def test_the_result_of_an_op_that_mixes_entries_is_not_taken_for_its_operand():
+    w, v = variable([[2.0]], "w"), variable([[3.0]], "v")
+    text = str(explain(w @ v, wrt=w))
+    assert "  y = w @ v = 6" in text
+    assert "  ∂y/∂w = v = 3   [matmul switches]" in text
+    text = str(explain(cr.softmax(w), wrt=w))
+    assert "  y = softmax(w) = 1" in text
+
+
+def test_a_number_made_of_an_array_beside_the_way_is_written_as_such():
+    w, c = variable(2.0, "w"), variable([1.0, 2.0, 3.0], "c")
+    text = str(explain(w * c.sum(), wrt=w))
+    assert "  y = w·sum(c) = 12" in text
+    assert "  ∂y/∂w = sum(c) = 6   [multiply switches]" in text
+
+
+def test_a_gate_written_in_numpy_tells_its_numbers():
+    class Cube(cr.Gate):
+        def forward(self, x):
+            self.x = x.numpy()
+            return self.x**3
+
+        def backward(self, dz):
+            return dz.numpy() * 3 * self.x**2
+
+    x = variable(2.0, "x")
+    text = str(explain(Cube()(x) * 5, wrt=x))
+    assert "∂y/∂x = ∂v₁/∂x · ∂y/∂v₁ = 12 · 5 = 60" in text
+    assert "∂v₁/∂x = 12   [Cube written by hand]" in text
 
 
 def test_a_value_without_history_cannot_be_explained():

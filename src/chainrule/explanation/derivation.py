@@ -1,34 +1,31 @@
-"""Why a derivative has the value it has: paths, factors, products, and their sum.
+"""A derivative written out: paths, factors, products, and their sum.
 
-∂y/∂x is the sum, over all paths from y back to x, of the product of the local
-derivatives along the path. A factor is one gate; where the user named intermediate
-values, it is all that lies between two names.
+∂y/∂x is the sum, over all paths from x up to y, of the product of the local derivatives
+along the path. Of single numbers, each path is written to its end. Where arrays lie on
+the way, paths are far too many: each term is then one step up, times the gradient that
+arrives there, and the largest of these gradients is explained in the same way.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from chainrule.core import scalar
-from chainrule.core.backward import topological_order
-from chainrule.core.graph import Tensor, as_tensor
-from chainrule.core.scalar import Expr
-from chainrule.core.trace import tracing
-from chainrule.errors import GradientError, ShapeError
 from chainrule.explanation.notation import latex_name, number, pretty_name
-from chainrule.explanation.simplification import simplify
-from chainrule.ops.elementwise import ElementwiseOp
+from chainrule.explanation.page import fragment, save_page
 
-__all__ = ["Explanation", "Factor", "Path", "Step", "explain"]
-
-_SATURATED = 0.01  # of a sigmoid's or tanh's largest slope
+__all__ = ["Explanation", "Factor", "Path", "Step"]
 
 
 @dataclass(frozen=True)
 class Factor:
-    """∂of/∂by between two neighbours on a path: its formula, its value, its gate."""
+    """∂of/∂by between two neighbours on a path: its formula, its value, its gate.
+
+    Without a formula it is no local derivative, but the gradient that arrives from
+    further up.
+    """
 
     of: str
     by: str
@@ -37,18 +34,26 @@ class Factor:
     gate: str
     note: str = ""
     """What is remarkable: a zero, a dead ReLU, a saturated gate."""
+    latex_formula: str = ""
+    is_direct: bool = False
+    """Whether ``by`` reaches ``of`` also through others, which do not count here."""
 
     def __str__(self) -> str:
-        return f"∂{pretty_name(self.of)}/∂{pretty_name(self.by)}"
+        symbol = f"∂{pretty_name(self.of)}/∂{pretty_name(self.by)}"
+        return f"{symbol} (direct)" if self.is_direct else symbol
 
     def latex(self) -> str:
+        """The factor's symbol as LaTeX."""
         of, by = latex_name(self.of), latex_name(self.by)
-        return rf"\frac{{\partial {of}}}{{\partial {by}}}"
+        symbol = rf"\frac{{\partial {of}}}{{\partial {by}}}"
+        if self.is_direct:
+            return rf"\left.{symbol}\right|_{{\mathrm{{direct}}}}"
+        return symbol
 
 
 @dataclass(frozen=True)
 class Path:
-    """One way from the value back to what it is differentiated by, nearest first."""
+    """One way from what it is differentiated by up to the value, nearest first."""
 
     factors: tuple[Factor, ...]
 
@@ -60,13 +65,20 @@ class Path:
             product *= factor.value
         return product
 
-    def product(self) -> str:
+    @property
+    def is_complete(self) -> bool:
+        """Whether each factor is a local derivative, all the way up."""
+        return all(factor.formula for factor in self.factors)
+
+    def product(self, digits: int = 6) -> str:
         """The factors' symbols, their numbers, the product: ``a · b = 2 · 3 = 6``."""
+        if not self.factors:
+            return number(self.value)
         symbols = " · ".join(map(str, self.factors))
-        numbers = " · ".join(number(f.value) for f in self.factors)
+        numbers = " · ".join(number(f.value, digits) for f in self.factors)
         if len(self.factors) == 1:
-            return f"{symbols} = {number(self.value)}"
-        return f"{symbols} = {numbers} = {number(self.value)}"
+            return f"{symbols} = {number(self.value, digits)}"
+        return f"{symbols} = {numbers} = {number(self.value, digits)}"
 
 
 @dataclass(frozen=True)
@@ -76,9 +88,15 @@ class Step:
     name: str
     formula: str
     value: float
+    latex_formula: str = ""
 
     def __str__(self) -> str:
-        return f"{pretty_name(self.name)} = {self.formula} = {number(self.value)}"
+        return self.line()
+
+    def line(self, digits: int = 6) -> str:
+        """Name, formula and value."""
+        shown = number(self.value, digits)
+        return f"{pretty_name(self.name)} = {self.formula} = {shown}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,9 @@ class Explanation:
     """∂of/∂wrt written out. Printing it gives text, ``latex()`` a formula.
 
     ``forward`` holds the values on the way, in the order in which they were computed.
-    ``paths`` may be only the first of many; ``num_paths`` counts all.
+    ``paths`` may be only some of many: ``num_paths`` counts all, ``rest`` is the sum of
+    those left out. ``deeper`` explains the gradient further up that the largest path
+    ends with. ``reason`` says why there is no path, ``hints`` how to see more.
     """
 
     of: str
@@ -95,288 +115,153 @@ class Explanation:
     paths: tuple[Path, ...]
     num_paths: int
     value: float
+    rest: float = 0.0
+    reason: str = ""
+    hints: tuple[str, ...] = ()
+    deeper: Explanation | None = None
+    digits: int = 6
 
     @property
     def symbol(self) -> str:
         return f"∂{pretty_name(self.of)}/∂{pretty_name(self.wrt)}"
 
-    def __str__(self) -> str:
-        if not self.num_paths:
-            return f"{self.symbol} = 0: {self.of} does not depend on {self.wrt}"
-        if self.num_paths == 1:
-            return "\n".join(
-                [f"{self.symbol} = {self.paths[0].product()}", *self._notes()]
-            )
-        lines = [f"{self.symbol} = the sum over {self.num_paths} paths"]
-        for i, path in enumerate(self.paths, start=1):
-            lines.append(f"  path {i}: {path.product()}")
-        if self.num_paths > len(self.paths):
-            lines.append(f"  … and {self.num_paths - len(self.paths)} more paths")
-            lines.append(f"  sum of all: {number(self.value)}")
-        else:
-            terms = " + ".join(number(p.value) for p in self.paths)
-            lines.append(f"  sum: {terms} = {number(self.value)}")
-        return "\n".join([*lines, *self._notes()])
+    @property
+    def blocks(self) -> list[Explanation]:
+        """This derivative, then the gradients further up that are explained too."""
+        found = [self]
+        while found[-1].deeper is not None:
+            found.append(found[-1].deeper)
+        return found
 
-    def _notes(self) -> Iterator[str]:
-        """The forward pass, then every factor once and what its gate does."""
-        yield "forward"
-        yield from (f"  {step}" for step in self.forward)
-        yield "backward"
+    @property
+    def steps(self) -> list[Step]:
+        """The forward pass of all blocks, each value once."""
+        return list({s.name: s for b in self.blocks for s in b.forward}.values())
+
+    @property
+    def factors(self) -> list[Factor]:
+        """The local derivatives of all blocks, each once."""
         seen: dict[tuple[str, str], Factor] = {}
-        for path in self.paths:
-            for factor in path.factors:
-                seen.setdefault((factor.of, factor.by), factor)
-        width = max(len(str(f)) for f in seen.values())
-        for factor in seen.values():
-            formula = f"{factor} = {factor.formula}"
-            value = (
-                "" if factor.formula == number(factor.value) else number(factor.value)
+        for block in self.blocks:
+            for path in block.paths:
+                for factor in path.factors:
+                    if factor.formula:
+                        seen.setdefault((factor.of, factor.by), factor)
+        return list(seen.values())
+
+    def with_digits(self, digits: int) -> Explanation:
+        """The same, to be printed with another number of digits."""
+        deeper = self.deeper and self.deeper.with_digits(digits)
+        return replace(self, digits=digits, deeper=deeper)
+
+    def __str__(self) -> str:
+        lines = [line for block in self.blocks for line in block.equation()]
+        if self.steps:
+            lines += ["forward", *(f"  {s.line(self.digits)}" for s in self.steps)]
+        if self.factors:
+            lines += ["backward", *self.factor_lines()]
+        lines += self.hints
+        return "\n".join(lines)
+
+    def equation(self) -> Iterator[str]:
+        """The derivative as a product, or line by line as a sum of products."""
+        value = number(self.value, self.digits)
+        if self.reason:
+            yield f"{self.symbol} = {value}: {self.reason}"
+        elif self.num_paths == 1:
+            product = self.paths[0].product(self.digits)
+            yield (
+                product
+                if product.startswith(f"{self.symbol} =")
+                else (f"{self.symbol} = {product}")
             )
-            line = f"  {formula:<{width + 2}}" + (f" = {value}" if value else "")
+        else:
+            word = "path" if all(p.is_complete for p in self.paths) else "term"
+            count = f"{self.num_paths} {word}s"
+            yield f"{self.symbol} = the sum over {count}: a branch adds up"
+            for i, path in enumerate(self.paths, start=1):
+                yield f"  {word} {i}: {path.product(self.digits)}"
+            terms = [number(p.value, self.digits) for p in self.paths]
+            left_out = self.num_paths - len(self.paths)
+            if left_out:
+                rest = number(self.rest, self.digits)
+                some = f"{left_out} more {word}s" if left_out > 1 else f"1 more {word}"
+                yield f"  … and {some}, together {rest}"
+                terms.append(rest)
+            yield f"  sum: {' + '.join(terms)} = {value}"
+
+    def factor_lines(self) -> Iterator[str]:
+        """Every local derivative with its formula, and what its gate does."""
+        width = max(len(str(f)) for f in self.factors)
+        for factor in self.factors:
+            value = number(factor.value, self.digits)
+            is_plain = factor.formula == number(factor.value)
+            formula = f"{factor} = {value if is_plain else factor.formula}"
+            line = f"  {formula:<{width + 2}}" + ("" if is_plain else f" = {value}")
             remarks = [r for r in (factor.gate, factor.note) if r]
             yield line + (f"   [{'; '.join(remarks)}]" if remarks else "")
 
-    def latex(self) -> str:
-        """The sum of products as LaTeX, without dollar signs."""
+    def latex(self, *, full: bool = False) -> str:
+        """The sum of products as LaTeX, without dollar signs.
+
+        A line for each gradient that is explained; ``full`` adds lines for the forward
+        pass and for each factor's formula.
+        """
+        lines = [block._latex_equation() for block in self.blocks]
+        if full:
+            for step in self.steps:
+                value = number(step.value, self.digits)
+                middle = f"{step.latex_formula} = " if step.latex_formula else ""
+                lines.append(f"{latex_name(step.name)} = {middle}{value}")
+            for factor in self.factors:
+                value = number(factor.value, self.digits)
+                formula = factor.latex_formula
+                middle = f"{formula} = " if formula not in ("", value) else ""
+                lines.append(f"{factor.latex()} = {middle}{value}")
+        return "\n".join(lines)
+
+    def _latex_equation(self) -> str:
         of, wrt = latex_name(self.of), latex_name(self.wrt)
         left = rf"\frac{{\partial {of}}}{{\partial {wrt}}}"
         products = [r" \cdot ".join(f.latex() for f in p.factors) for p in self.paths]
         numbers = [
-            r" \cdot ".join(number(f.value) for f in p.factors) for p in self.paths
+            r" \cdot ".join(number(f.value, self.digits) for f in p.factors)
+            for p in self.paths
         ]
-        more = r" + \dots" if self.num_paths > len(self.paths) else ""
-        parts = [left, " + ".join(products) + more, " + ".join(numbers) + more]
-        return " = ".join([*(p for p in parts if p), number(self.value)])
+        if self.num_paths > len(self.paths):
+            products.append(r"\dots")
+            numbers.append(number(self.rest, self.digits))
+        value = number(self.value, self.digits)
+        parts = [left, " + ".join(products), " + ".join(numbers), value]
+        # A single factor is the derivative itself, and need not be said twice.
+        return " = ".join(dict.fromkeys(p for p in parts if p))
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain data, for JSON; paths with their products."""
+        found = asdict(self)
+        for mine, block in zip(_nested(found), self.blocks, strict=True):
+            for path, original in zip(mine["paths"], block.paths, strict=True):
+                path["value"] = original.value
+        return {**found, "text": str(self)}
+
+    def _repr_latex_(self) -> str:
+        return "\n\n".join(rf"$\displaystyle {eq}$" for eq in self.latex().split("\n"))
+
+    def _repr_html_(self) -> str:
+        return fragment(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a page that stands alone; what is left out opens by a click.
+
+        Raises:
+            OptionError: for a name that does not end in .html.
+            FileError: where it cannot be written.
+        """
+        save_page(path, f"{self.symbol} explained", self._repr_html_())
 
 
-def explain(y: Tensor, wrt: Tensor, *, max_paths: int = 8) -> Explanation:
-    """Write out ∂y/∂wrt: every path, each factor's formula and number, product and sum.
-
-    Name intermediate values (``f.name = "f"``) to have one factor for each name;
-    without names every gate is one. The graph must consist of single numbers.
-
-    Args:
-        y: the value that is differentiated.
-        wrt: a tensor that y was computed from, a leaf or not.
-        max_paths: how many paths to write out; all are counted and summed.
-
-    Raises:
-        ShapeError: if a value on the way has more than one element.
-        GradientError: if y was computed without recording.
-
-    Example:
-        >>> import chainrule as cr
-        >>> w = cr.Tensor(3.0, requires_grad=True, name="w")
-        >>> f = w * 5
-        >>> f.name = "f"
-        >>> L = f * f
-        >>> L.name = "L"
-        >>> print(explain(L, wrt=w))
-        ∂L/∂w = ∂f/∂w · ∂L/∂f = 5 · 30 = 150
-        forward
-          f = w·5 = 15
-          L = f·f = 225
-        backward
-          ∂f/∂w = 5   [multiply switches]
-          ∂L/∂f = 2·f = 30   [multiply switches]
-
-    Source: stanford and toronto, the two-weight example; intellivision, gate patterns.
-    """
-    if y.op is None and y is not wrt:
-        raise GradientError(
-            "explain: nothing was recorded of how this value was made",
-            got=f"{y.spec} without a history",
-            expected="the result of ops on tensors with requires_grad=True",
-        )
-    story = _Story(y, wrt)
-    found = story.paths(max_paths)
-    return Explanation(
-        of=story.names[id(y)],
-        wrt=story.names[id(wrt)],
-        forward=tuple(story.forward()),
-        paths=tuple(found),
-        num_paths=story.counts[id(y)],
-        value=story.totals[id(y)],
-    )
-
-
-class _Story:
-    """The part of a graph between a value and what it is differentiated by."""
-
-    def __init__(self, y: Tensor, wrt: Tensor) -> None:
-        self.y, self.wrt = y, wrt
-        order = topological_order([y])
-        depends = {id(wrt)}
-        for t in order:
-            if t is not wrt and any(id(i) in depends for i in t.inputs):
-                depends.add(id(t))
-        self.between = [t for t in order if id(t) in depends]
-        for t in self.between:
-            _check_is_scalar(t)
-        inner = [t for t in self.between if t is not y and t is not wrt]
-        named = [t for t in inner if t.name]
-        stations = named or inner
-        self.stations = {
-            id(t): t for t in [wrt, *stations, y] if id(t) in depends or t is y
-        }
-        self.names = self._name(order if id(wrt) in map(id, order) else [*order, wrt])
-        # From the far end: how many paths lead to wrt, and what they sum to.
-        self.counts: dict[int, int] = defaultdict(int, {id(wrt): 1})
-        self.totals: dict[int, float] = defaultdict(float, {id(wrt): 1.0})
-        self.steps: dict[int, list[tuple[Tensor, Factor]]] = {}
-        for t in self.between:
-            if id(t) in self.stations and t is not wrt:
-                self.steps[id(t)] = self._factors(t)
-                for nearer, factor in self.steps[id(t)]:
-                    self.counts[id(t)] += self.counts[id(nearer)]
-                    self.totals[id(t)] += factor.value * self.totals[id(nearer)]
-
-    def _name(self, order: list[Tensor]) -> dict[int, str]:
-        """A name for every station and every leaf that has one, none twice."""
-        names: dict[int, str] = {}
-        taken: set[str] = set()
-        fresh = 0
-        for t in order:
-            wanted = t.name
-            if id(t) in self.stations and not wanted:
-                if t is self.y:
-                    wanted = "y"
-                elif t is self.wrt:
-                    wanted = "x"
-                else:
-                    fresh += 1
-                    wanted = f"v{fresh}"
-            if wanted:
-                unique, copy = wanted, 1
-                while unique in taken:
-                    copy += 1
-                    unique = f"{wanted}'{copy}"
-                taken.add(unique)
-                names[id(t)] = unique
-        return names
-
-    def forward(self) -> Iterator[Step]:
-        """The stations' values, each in terms of those before it."""
-        for t in self.between:
-            if id(t) in self.stations and t.op is not None:
-                name = self.names.pop(id(t))  # not in terms of itself
-                formula = scalar.formula(self._expression(t, {}))
-                self.names[id(t)] = name
-                yield Step(name, formula, float(t.item()))
-
-    def paths(self, limit: int) -> list[Path]:
-        """The first paths, each from wrt up to y as the lectures write products."""
-        found: list[Path] = []
-        stack: list[tuple[Tensor, tuple[Factor, ...]]] = [(self.y, ())]
-        while stack and len(found) < limit:
-            t, factors = stack.pop()
-            if t is self.wrt:
-                found.append(Path(factors))
-                continue
-            for nearer, factor in reversed(self.steps.get(id(t), [])):
-                if self.counts[id(nearer)]:
-                    stack.append((nearer, (factor, *factors)))
-        return found
-
-    def _factors(self, station: Tensor) -> list[tuple[Tensor, Factor]]:
-        """∂station/∂s for the nearest stations s below, summed over what is between."""
-        one = scalar.constant(1.0)
-        slopes: dict[int, Expr] = {id(station): one}
-        values: dict[int, float] = {id(station): 1.0}
-        gates: dict[int, set[int]] = defaultdict(set)
-        reached: list[Tensor] = []
-        for t in reversed(self.between):
-            if id(t) not in slopes:
-                continue
-            if id(t) in self.stations and t is not station:
-                reached.append(t)
-                continue
-            for nearer, value, slope in self._local(t):
-                key = id(nearer)
-                product = slopes[id(t)] * slope
-                slopes[key] = slopes[key] + product if key in slopes else product
-                values[key] = values.get(key, 0.0) + values[id(t)] * value
-                gates[key] |= gates[id(t)] | {id(t)}
-        return [
-            (
-                s,
-                self._factor(
-                    station, s, slopes[id(s)], values[id(s)], len(gates[id(s)])
-                ),
-            )
-            for s in reversed(reached)
-        ]
-
-    def _factor(
-        self, station: Tensor, by: Tensor, slope: Expr, value: float, num_gates: int
-    ) -> Factor:
-        gate, note = "", ""
-        if num_gates == 1 and station.op is not None:
-            verb = station.op.pattern.partition(":")[0]
-            gate = f"{station.op.name} {verb}"
-            note = _remark(station.op.name, value)
-        elif value == 0:
-            note = "a zero ends every path through here"
-        return Factor(
-            of=self.names[id(station)],
-            by=self.names[id(by)],
-            formula=scalar.formula(simplify(slope)),
-            value=value,
-            gate=gate,
-            note=note,
-        )
-
-    def _local(self, t: Tensor) -> Iterator[tuple[Tensor, float, Expr]]:
-        """(input, ∂t/∂input as a number and as an expression) of inputs that count."""
-        if t.op is None:
-            return
-        ids = {id(x) for x in self.between}
-        with tracing():
-            dy = as_tensor(1.0, t.dtype)
-            rules = t.op.gradient(dy, t, *t.inputs)
-            for x, rule in zip(t.inputs, rules, strict=True):
-                if rule is None or id(x) not in ids:
-                    continue
-                slope: Tensor = rule() if callable(rule) else rule
-                known = {id(dy): scalar.constant(1.0)}
-                yield x, float(slope.item()), self._expression(slope, known)
-
-    def _expression(self, t: Tensor, known: dict[int, Expr]) -> Expr:
-        """A tensor in terms of named values and numbers."""
-        order = topological_order([t])
-        read: dict[int, Expr] = dict(known)
-        for node in order:
-            key = id(node)
-            if key in read:
-                continue
-            if key in self.names:
-                read[key] = scalar.symbol(pretty_name(self.names[key]))
-            elif node.op is None:
-                read[key] = scalar.constant(node.item())
-            elif isinstance(node.op, ElementwiseOp):
-                read[key] = node.op.scalar(*(read[id(i)] for i in node.inputs))
-            else:
-                # Of a single number all that moves or sums elements leaves it as it is.
-                read[key] = read[id(node.inputs[0])]
-        return read[id(t)]
-
-
-def _remark(op: str, value: float) -> str:
-    if value == 0:
-        return "a dead unit" if op == "relu" else "a zero ends every path through here"
-    if op == "sigmoid" and abs(value) < _SATURATED * 0.25:
-        return "saturated: almost no gradient passes"
-    if op == "tanh" and abs(value) < _SATURATED:
-        return "saturated: almost no gradient passes"
-    return ""
-
-
-def _check_is_scalar(t: Tensor) -> None:
-    if t.size != 1:
-        raise ShapeError(
-            "explain: a value on the way has more than one element",
-            got=f"{t.name or (t.op.name if t.op else 'a tensor')}: {t.spec}",
-            expected="single numbers, shape ()",
-            hint="explain one entry: build the graph from x[i, j]",
-        )
+def _nested(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    inner: dict[str, Any] | None = found
+    while inner is not None:
+        yield inner
+        inner = inner["deeper"]

@@ -12,7 +12,6 @@ import pytest
 import chainrule as cr
 from chainrule.autodiff import (
     check_gradients,
-    compare_derivatives,
     difference_table,
     grad,
     jacobian,
@@ -273,17 +272,16 @@ def test_jacobian_of_relu_is_diagonal_with_ones_where_the_input_is_positive() ->
 
 def test_three_ways_to_a_derivative_side_by_side_with_error_and_time() -> None:
     pytest.importorskip("sympy")
-    found = compare_derivatives(neuron_of_six_gates, W, X, h=1e-6)
-    rows = {row.method: row for row in found.rows}
+    found = cr.derivatives(neuron_of_six_gates, at=(W, X), h=1e-6)
+    rows = {way.method: way for way in found.ways}
     assert rows["symbolic"].error == 0.0
     assert rows["automatic"].error < 1e-15
     assert 1e-8 < rows["numerical (forward)"].error < 1e-5
     assert rows["numerical (central)"].error < 1e-8
-    assert all(row.time_s > 0 for row in found.rows)
+    assert all(way.time_s > 0 for way in found.ways)
     wanted = [-0.196612, -0.393224, 0.196612, 0.393224, -0.589836]
-    for row in found.rows:
-        assert np.allclose(row.gradient, wanted, atol=1e-6)
-    assert len(str(found).splitlines()) == 5
+    for way in found.ways:
+        assert np.allclose(way.gradient, wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize(("h", "source"), [(1e-6, "stanford"), (1e-4, "intellivision")])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -13,40 +12,18 @@ import pytest
 import chainrule as cr
 from chainrule import nn, optim
 from chainrule.core.backward import gradients
-from chainrule.nn import observe
+from chainrule.explanation.behaviour import (
+    Convexity,
+    Valley,
+    convexity,
+    descend,
+    loss_convexity,
+    moons,
+    saturation,
+    vanishing_gradients,
+)
 
 Array = Any
-
-
-def descend(
-    model: nn.Module,
-    loss: Callable[[], cr.Tensor],
-    num_steps: int,
-    rule: str = "sgd",
-    **options: float,
-) -> list[float]:
-    """The loss before each step, and after the last."""
-    optimizer = optim.optimizer(rule, model.named_parameters(), **options)
-    losses = []
-    for _ in range(num_steps):
-        y = loss()
-        losses.append(y.item())
-        if not losses[-1] < 1e100:
-            break
-        optimizer.zero_grad()
-        y.backward()
-        optimizer.step()
-    return [*losses, loss().item()]
-
-
-def moons(num: int, noise: float, seed: int) -> tuple[Array, Array]:
-    """Two half circles that reach into each other, half of the points each."""
-    rng = np.random.default_rng(seed)
-    angle = rng.uniform(0, np.pi, num)
-    y = np.arange(num) % 2
-    x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    x[y == 1] = [1.0, 0.5] - x[y == 1]
-    return (x + rng.normal(size=x.shape) * noise).astype(np.float32), y
 
 
 # ------------------------------------------------------------------------- losses
@@ -150,24 +127,13 @@ def test_every_size_of_minibatch_learns_the_digits(batch_size: int) -> None:
 # -------------------------------------------------- effect of step size and of the rule
 
 
-class Bowl(nn.Module):
-    """½(x² + κ·y²): a valley along x, with steep walls along y."""
-
-    def __init__(self, kappa: float = 25.0) -> None:
-        self.w = cr.Parameter(np.array([10.0, 1.0]))
-        self.kappa = kappa
-
-    def forward(self) -> cr.Tensor:
-        return 0.5 * (self.w * self.w * np.array([1.0, self.kappa])).sum()
-
-
 def test_effect_of_step_size_has_four_regimes() -> None:
     # On the steep axis a step multiplies the distance by 1 - 25·lr.
     def after_50_steps(lr: float) -> float:
-        bowl = Bowl()
-        return descend(bowl, bowl, 50, lr=lr)[-1]
+        bowl = Valley()
+        return float(descend(bowl, bowl, 50, lr=lr).losses[-1])
 
-    start = Bowl()().item()
+    start = Valley()().item()
     too_low, good, high, diverging = map(after_50_steps, (0.0005, 0.07, 0.0799, 0.09))
     assert 0.9 * start < too_low + 12.5 < start + 12.5  # x has hardly moved
     assert good < 1e-1
@@ -176,7 +142,7 @@ def test_effect_of_step_size_has_four_regimes() -> None:
 
 
 def test_a_high_step_jumps_from_wall_to_wall() -> None:
-    bowl, signs = Bowl(), []
+    bowl, signs = Valley(), []
     optimizer = optim.optimizer("sgd", bowl.named_parameters(), lr=0.0799)
     for _ in range(6):
         optimizer.zero_grad()
@@ -187,7 +153,7 @@ def test_a_high_step_jumps_from_wall_to_wall() -> None:
 
 
 def test_momentum_is_v_rho_v_plus_dw_and_w_minus_lr_v() -> None:
-    bowl = Bowl()
+    bowl = Valley()
     w, v = bowl.w.numpy(), np.zeros(2)
     descend(bowl, bowl, 20, rule="momentum", lr=0.02, momentum=0.9)
     for _ in range(20):
@@ -198,9 +164,10 @@ def test_momentum_is_v_rho_v_plus_dw_and_w_minus_lr_v() -> None:
 
 def test_effect_of_the_update_rule_in_a_valley() -> None:
     def steps_needed(rule: str, lr: float) -> int:
-        bowl = Bowl(kappa=200.0)
-        losses = descend(bowl, bowl, 1000, rule=rule, lr=lr)
-        return next(i for i, y in enumerate(losses) if y < 0.01)
+        bowl = Valley(kappa=200.0)
+        found = descend(bowl, bowl, 1000, rule, lr=lr).steps_to(0.01)
+        assert found is not None
+        return found
 
     # Plain descent at the best step that the walls allow, against the rules that
     # build up speed along the valley or give each direction a step of its own.
@@ -319,29 +286,17 @@ def test_a_saturated_unit_passes_no_gradient_and_learns_slowly() -> None:
     assert entropy(np.array([5.0])).item() > 0.99
 
 
-def gradient_by_layer(activation: str, *, is_residual: bool = False) -> list[float]:
-    """Mean size of ∂L/∂W in each of ten equal layers, the first one first."""
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(64, 32)).astype(np.float32), rng.integers(0, 10, 64)
-    rule = "he_normal" if activation == "relu" else "glorot_uniform"
-    dense = [nn.Dense(32, 32, initializer=rule) for _ in range(10)]
-    blocks = [nn.Sequential(d, nn.activation(activation)) for d in dense]
-    chain = [nn.Residual(b) for b in blocks] if is_residual else blocks
-    model = nn.Sequential(*chain, nn.Dense(32, 10)).initialize(0)
-    nn.softmax_cross_entropy(model(x), y).backward()
-    return [float(abs(d.weight.grad.data).mean()) for d in dense]
-
-
 def test_gradients_vanish_with_depth_behind_sigmoids_and_not_behind_relu() -> None:
-    sigmoid, relu = gradient_by_layer("sigmoid"), gradient_by_layer("relu")
+    found = vanishing_gradients((10,)).by_layer
+    sigmoid, relu = found["sigmoid"], found["relu"]
     assert all(early < late for early, late in pairwise(sigmoid))
     assert sigmoid[0] < 1e-4 * sigmoid[-1]
     assert 0.1 < relu[0] / relu[-1] < 10
 
 
 def test_gradients_do_not_vanish_with_depth_around_shortcuts() -> None:
-    plain = gradient_by_layer("sigmoid")
-    residual = gradient_by_layer("sigmoid", is_residual=True)
+    found = vanishing_gradients((10,)).by_layer
+    plain, residual = found["sigmoid"], found["sigmoid, shortcuts"]
     assert 0.05 < residual[0] / residual[-1] < 20
     assert residual[0] > 1e3 * plain[0]
 
@@ -354,16 +309,7 @@ def test_saturation_is_measured_layer_by_layer() -> None:
         for _ in range(4):
             rule = nn.Normal(std=scale / 32**0.5)
             layers += [nn.Dense(32, 32, initializer=rule), nn.Tanh()]
-        shares = []
-        with observe(
-            lambda module, y: (
-                shares.append(float((abs(y.data) > 0.99).mean()))
-                if isinstance(module, nn.Tanh)
-                else None
-            )
-        ):
-            nn.Sequential(*layers).initialize(0)(x)
-        return shares
+        return list(saturation(nn.Sequential(*layers).initialize(0), x).shares)
 
     assert max(saturated(1.0)) < 0.02
     assert min(saturated(8.0)) > 0.6
@@ -372,58 +318,29 @@ def test_saturation_is_measured_layer_by_layer() -> None:
 # ---------------------------------------------------------------------- convexity
 
 
-def is_convex_along(f: Callable[[Array], float], a: Array, b: Array) -> bool:
-    """The definition, f(tp + (1-t)q) ≤ t·f(p) + (1-t)·f(q), on the segment from a to b.
-
-    For all pairs p, q of 33 points on it, and for each point that lies between.
-    """
-    values = np.array([f(a + s * (b - a)) for s in np.linspace(0, 1, 33)])
-    slack = 1e-10 * abs(values).max()
-    for p in range(33):
-        for q in range(p + 2, 33):
-            chord = np.linspace(values[p], values[q], q - p + 1)
-            if (values[p : q + 1] > chord + slack).any():
-                return False
-    return True
-
-
 def test_convexity_by_definition_x_squared_is_and_cos_x_is_not() -> None:
-    rng = np.random.default_rng(0)
-    segments = rng.uniform(-6, 6, (50, 2))
-    square = lambda x: (cr.Tensor(x) ** 2).item()  # noqa: E731
-    cosine = lambda x: cr.cos(cr.Tensor(x)).item()  # noqa: E731
-    assert all(is_convex_along(square, a, b) for a, b in segments)
-    assert not all(is_convex_along(cosine, a, b) for a, b in segments)
+    assert convexity(lambda x: (cr.Tensor(x) ** 2).item(), -6, 6).is_convex
+    assert not convexity(lambda x: cr.cos(cr.Tensor(x)).item(), -6, 6).is_convex
 
 
-def loss_along_segments(model: nn.Module, loss: Any, num_segments: int) -> list[bool]:
-    """Whether the loss is convex along each of some random segments of weights."""
+def convexity_of(model: nn.Module, loss: Any) -> Convexity:
+    """The loss in all weights, along 40 random segments."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 4)), rng.integers(0, 3, 40)
-    parameters = model.parameters()
-    sizes = np.cumsum([p.size for p in parameters])
-
-    def f(flat: Array) -> float:
-        for p, part in zip(parameters, np.split(flat, sizes[:-1]), strict=True):
-            cr.assign(p, part.reshape(p.shape))
-        with cr.no_grad():
-            return float(loss(model(x), y).item())
-
-    ends = rng.normal(size=(num_segments, 2, sizes[-1])) * 2
-    return [is_convex_along(f, a, b) for a, b in ends]
+    return loss_convexity(model, lambda: loss(model(x), y), num_segments=40)
 
 
 @pytest.mark.parametrize("loss", [nn.softmax_cross_entropy, nn.multiclass_hinge])
 def test_convexity_a_linear_classifiers_loss_is_convex_in_its_weights(
     loss: Any,
 ) -> None:
-    assert all(loss_along_segments(nn.linear(4, 3).astype("float64"), loss, 40))
+    assert convexity_of(nn.linear(4, 3).astype("float64"), loss).is_convex
 
 
 def test_convexity_slices_through_a_networks_loss_are_not_convex() -> None:
     model = nn.mlp(4, (6,), 3).astype("float64")
-    found = loss_along_segments(model, nn.softmax_cross_entropy, 40)
-    assert not all(found)
+    found = convexity_of(model, nn.softmax_cross_entropy)
+    assert 0 < found.num_violating <= found.num_segments
 
 
 # --------------------------------------- what shapes the boundary between two classes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,8 @@ from scipy.special import erf
 import chainrule as cr
 from chainrule import nn
 from chainrule.core.backward import gradients
-
-
-def dense(weight: Any, bias: Any) -> nn.Dense:
-    """A dense layer with given weights (in, out), in float64."""
-    w = np.asarray(weight, np.float64)
-    layer = nn.Dense(*w.shape).astype("float64")
-    cr.assign(layer.weight, w)
-    cr.assign(layer.bias, bias)
-    return layer
-
+from chainrule.explanation import behaviour
+from chainrule.explanation.behaviour import Weights, dense
 
 # --------------------------------------------------------------- one unit, and three
 
@@ -62,13 +53,6 @@ def test_perceptron_does_not_move_under_a_small_change_of_w_a_logistic_unit_does
 def test_three_logistic_units_combined_by_a_fourth() -> None:
     x_range = np.linspace(-10, 10, 100)
     x1, x2 = np.meshgrid(x_range, x_range)
-    points = np.stack([x1.ravel(), x2.ravel()], axis=1)
-    hidden = nn.Sequential(
-        dense([[10.0, 10.0, -10.0], [10.0, -10.0, 1.0]], [-30.0, -30.0, -3.0]),
-        nn.Sigmoid(),
-    )
-    added = nn.Sequential(hidden, dense([[1.0], [1.0], [1.0]], [0.0]), nn.Sigmoid())
-    unit = nn.Sequential(hidden, dense([[10.0]] * 3, [-1.0]), nn.Sigmoid())
 
     def sigmoid(z: Any) -> Any:
         return 1 / (1 + np.exp(-z))
@@ -77,11 +61,12 @@ def test_three_logistic_units_combined_by_a_fourth() -> None:
     h2 = sigmoid(10 * x1 - 10 * x2 - 30)
     h3 = sigmoid(-10 * x1 + x2 - 3)
     panels = [h1, h2, h3, sigmoid(h1 + h2 + h3), sigmoid(10 * (h1 + h2 + h3) - 1)]
-    found = [*hidden(points).data.T, added(points).data, unit(points).data]
+    found = list(behaviour.combined_units().panels.values())
     for panel, ours in zip(panels, found, strict=True):
         np.testing.assert_allclose(ours.reshape(100, 100), panel, atol=1e-14)
-    assert (added(points).data >= 0.5).all()
-    assert not (unit(points).data >= 0.5).all()
+    added, network = found[3:]
+    assert (added >= 0.5).all()
+    assert not (network >= 0.5).all()
 
 
 # -------------------------------------------------------------------------- networks
@@ -236,22 +221,20 @@ def test_softmax_of_many_scores_sums_to_one() -> None:
 
 def fitted(model: nn.Module, objective: Any) -> nn.Module:
     """The model at the minimum of a smooth objective, by SciPy's L-BFGS."""
-    parameters = model.parameters()
-    sizes = np.cumsum([p.size for p in parameters])[:-1]
+    weights = Weights(model)
 
     def value_and_gradient(flat: Any) -> tuple[float, Any]:
-        for p, part in zip(parameters, np.split(flat, sizes), strict=True):
-            cr.assign(p, part.reshape(p.shape))
+        weights.write(flat)
         loss = objective()
-        slopes = gradients(loss, parameters)
+        slopes = gradients(loss, weights.parameters)
         return loss.item(), np.concatenate([g.data.ravel() for g in slopes])
 
-    start = np.zeros(sum(p.size for p in parameters))
     options = {"maxiter": 2000, "maxfun": 4000, "ftol": 1e-15, "gtol": 1e-9}
     found = minimize(
-        value_and_gradient, start, jac=True, method="L-BFGS-B", options=options
-    )
-    value_and_gradient(found.x)
+        value_and_gradient, np.zeros(weights.size), jac=True, method="L-BFGS-B",
+        options=options,
+    )  # fmt: skip
+    weights.write(found.x)
     return model
 
 
@@ -309,39 +292,7 @@ def test_softmax_gives_one_class_and_independent_sigmoids_any_number() -> None:
 # -------------------------------------------------------------- universal approximation
 
 
-def bumps_of_relus(f: Any, num_bumps: int) -> nn.Module:
-    """A trapezoid of four ReLUs for each cell of [0, 1], as high as f in its middle."""
-    edges = np.linspace(0, 1, num_bumps + 1)
-    slope_width = 0.1 / num_bumps
-    starts = [
-        e + d * slope_width
-        for a, b in pairwise(edges)
-        for e, d in ((a, 0), (a, 1), (b, 0), (b, 1))
-    ]
-    middles = (edges[:-1] + edges[1:]) / 2
-    signs = np.array([1.0, -1.0, -1.0, 1.0]) / slope_width
-    heights = np.concatenate([f(m) * signs for m in middles])
-    return nn.Sequential(
-        dense(np.ones((1, len(starts))), -np.array(starts)),
-        nn.ReLU(),
-        dense(heights[:, None], [0.0]),
-    )
-
-
-def towers_of_sigmoids(f: Any, num_towers: int) -> nn.Module:
-    """Two steep sigmoids, added by a third unit, for each tower on [0, 1]."""
-    edges = np.linspace(0, 1, num_towers + 1)
-    steepness = 200.0 * num_towers
-    heights = f((edges[:-1] + edges[1:]) / 2)
-    places = np.stack([edges[:-1], edges[1:]], axis=1).ravel()
-    return nn.Sequential(
-        dense(np.full((1, places.size), steepness), -steepness * places),
-        nn.Sigmoid(),
-        dense(np.stack([heights, -heights], axis=1).reshape(-1, 1), [0.0]),
-    )
-
-
-@pytest.mark.parametrize("build", [bumps_of_relus, towers_of_sigmoids])
+@pytest.mark.parametrize("build", [behaviour.bumps, behaviour.towers])
 def test_universal_approximation_gets_closer_with_more_units(build: Any) -> None:
     def f(x: Any) -> Any:
         return np.sin(2 * np.pi * x) + 0.5 * x
@@ -354,12 +305,7 @@ def test_universal_approximation_gets_closer_with_more_units(build: Any) -> None
 
 
 def test_one_tower_has_the_height_width_and_place_that_were_set() -> None:
-    height, left, right = 2.5, 0.3, 0.55
-    tower = nn.Sequential(
-        dense([[1000.0, 1000.0]], [-1000 * left, -1000 * right]),
-        nn.Sigmoid(),
-        dense([[height], [-height]], [0.0]),
-    )
+    tower = behaviour.tower(height=2.5, left=0.3, right=0.55)
     x = np.array([[0.25], [0.35], [0.5], [0.6]])
     expected = [[0.0], [2.5], [2.5], [0.0]]
     np.testing.assert_allclose(tower(x).data, expected, atol=1e-12)

@@ -1,5 +1,11 @@
 """How Sphinx builds these pages: sphinx-build -W -b html docs docs/_build/html."""
 
+import contextlib
+import doctest
+from pathlib import Path
+
+from sphinx.errors import ExtensionError
+
 project = "chainrule"
 author = "the chainrule authors"
 project_copyright = author
@@ -36,6 +42,22 @@ def write_out_signs(app, what, name, obj, options, lines):
             lines[number] = "``".join(parts)
 
 
+def draw_gallery(app):
+    """Run the gallery's examples, each of which saves its figure beside its page."""
+    pages = Path(app.srcdir) / "gallery"
+    figures = pages / "figures"
+    figures.mkdir(exist_ok=True)
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    for page in sorted(pages.glob("*.md")):
+        with contextlib.chdir(figures):
+            results = doctest.testfile(
+                str(page), module_relative=False, optionflags=flags, encoding="utf-8"
+            )
+        if results.failed:
+            raise ExtensionError(f"{page.name}: {results.failed} examples fail")
+
+
 def setup(app):
+    app.connect("builder-inited", draw_gallery)
     # Before Napoleon, at 500, makes markup of its own.
     app.connect("autodoc-process-docstring", write_out_signs, priority=400)

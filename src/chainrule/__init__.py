@@ -7,6 +7,7 @@ load when first used: ``chainrule.nn``, ``optim``, ``data``, ``training``, ``tas
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from chainrule import errors
@@ -20,6 +21,7 @@ from chainrule.core.graph import (
     enable_grad,
     no_grad,
 )
+from chainrule.core.showing import SHOWN
 from chainrule.ops import *
 
 if TYPE_CHECKING:
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     )
     from chainrule.autodiff import (
         check_gradients,
-        compare_derivatives,
         difference_table,
         grad,
         hessian,
@@ -53,6 +54,14 @@ if TYPE_CHECKING:
     from chainrule.core.gate import Gate
     from chainrule.core.trace import Graph
     from chainrule.explanation import explain
+    from chainrule.explanation.drawing import (
+        draw,
+        draw_convolution,
+        draw_frames,
+        draw_network,
+        draw_text,
+    )
+    from chainrule.explanation.equations import derivatives
     from chainrule.nn import manual_seed
     from chainrule.tasks import Settings, evaluate, fit, load, resume, train
 
@@ -70,7 +79,6 @@ _MODULES = (
 _FROM = {
     "autodiff": (
         "check_gradients",
-        "compare_derivatives",
         "difference_table",
         "grad",
         "hessian",
@@ -88,6 +96,14 @@ _FROM = {
     "core.gate": ("Gate",),
     "core.trace": ("Graph",),
     "explanation": ("explain",),
+    "explanation.drawing": (
+        "draw",
+        "draw_convolution",
+        "draw_frames",
+        "draw_network",
+        "draw_text",
+    ),
+    "explanation.equations": ("derivatives",),
     "nn": ("manual_seed",),
     "tasks": ("Settings", "evaluate", "fit", "load", "resume", "train"),
 }
@@ -100,6 +116,16 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(f"chainrule.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'chainrule' has no attribute {name!r}")
+
+
+def _shown(function: str) -> Callable[[Any], str | None]:
+    """What a notebook shows, by a function that is loaded when it is first asked."""
+    name = "chainrule.explanation.drawing"
+    return lambda what: getattr(importlib.import_module(name), function)(what)
+
+
+SHOWN["svg of a graph"] = _shown("graph_svg")
+SHOWN["html of a graph"] = _shown("graph_html")
 
 
 def __dir__() -> list[str]:

@@ -413,8 +413,8 @@ def test_closed_output_is_no_error(tmp_path):
             ["trian"],
             "OptionError: unknown command 'trian'\n"
             "  got:      'trian'\n"
-            "  expected: one of datasets, evaluate, explain, predict, restore, "
-            "resume, runs, train\n"
+            "  expected: one of datasets, derivatives, draw, evaluate, explain, "
+            "gradcheck, predict, restore, resume, runs, train\n"
             "  try:      did you mean 'train'?\n",
         ),
         (
@@ -574,20 +574,6 @@ def test_debug_shows_where_an_error_came_from(monkeypatch, how):
         monkeypatch.setenv("CHAINRULE_DEBUG", "1")
     with pytest.raises(CheckpointError):
         main(words)
-
-
-def test_explain_writes_a_derivative_out(capsys):
-    program = "f=w1*x; g=relu(f); yhat=w2*g; L=0.5*(yhat-y)**2"
-    given = ["w1=3", "x=5", "w2=2", "y=22"]
-    assert main(["explain", program, *given, "--wrt", "w1"]) == 0
-    first = capsys.readouterr().out.splitlines()[0]
-    assert first == "∂L/∂w₁ = ∂f/∂w₁ · ∂g/∂f · ∂ŷ/∂g · ∂L/∂ŷ = 5 · 1 · 2 · 8 = 80"
-    assert main(["explain", program, *given, "--wrt", "w2", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["value"] == 120
-    assert main(["explain", "f=w*x", "w=1", "x=-2", "--wrt", "v"]) == 2
-    assert "unknown name in the program 'v'" in capsys.readouterr().err
-    assert main(["explain", "f=w*x", "w=one", "--wrt", "w"]) == 2
-    assert "NAME=NUMBER" in capsys.readouterr().err
 
 
 # ----------------------------------------------------------------------------- restore

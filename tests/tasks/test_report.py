@@ -10,15 +10,10 @@ import pytest
 import chainrule as cr
 from chainrule import nn, tasks
 from chainrule.errors import FileError
+from chainrule.explanation.features import Activation, activations, first_weights
 from chainrule.tasks import Settings
 from chainrule.tasks.charts import picture_url, template_urls
-from chainrule.tasks.inside import (
-    Activation,
-    LayerCost,
-    activations,
-    first_weights,
-    layer_costs,
-)
+from chainrule.tasks.inside import LayerCost, layer_costs
 from chainrule.tasks.report import (
     Mistake,
     Report,
@@ -412,6 +407,8 @@ def test_a_real_run_has_every_section(finished_run):
         assert heading in text
     assert finished_run.settings.command() in page.text
     assert "parameters 1,210" in text
+    drawn = " ".join(group.get("data-name", "") for group in page.all("g"))
+    assert "network.hidden1" in drawn
 
 
 # --------------------------------------------------------------------- inside a model
@@ -436,7 +433,7 @@ def test_first_weights_are_filters_or_units_or_nothing():
 
 def test_activations_are_those_that_vary_most_in_some_of_the_layers(small_net):
     picture = np.random.default_rng(0).integers(0, 256, (8, 8, 1), np.uint8)
-    found = activations(small_net, picture)
+    found = activations(small_net.model, picture).layers
     assert [(a.path, a.num_channels, a.maps.shape) for a in found] == [
         ("network.stage1.activation", 32, (12, 8, 8)),
         ("network.stage2.activation", 64, (12, 4, 4)),
@@ -453,7 +450,7 @@ def test_activations_are_those_that_vary_most_in_some_of_the_layers(small_net):
         np.sort(spread)[-12:].tolist()
     )
     deep = cr.fit(cr.data.load(seed=0).test, model="resnet20", epochs=0, seed=0)
-    paths = [a.path for a in activations(deep, picture)]
+    paths = [a.path for a in activations(deep.model, picture).layers]
     assert len(paths) == 8
     assert (paths[0], paths[-1]) == ("network.stem.activation", "network.block3_3.relu")
 

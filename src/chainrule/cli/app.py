@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
+from chainrule.cli.arguments import AsJson, Quiet, RunArgument
+from chainrule.cli.derivatives import derivatives, gradcheck
+from chainrule.cli.draw import draw
+from chainrule.cli.explain import explain, no_figure
 from chainrule.cli.options import numbers, settings_options, settings_values
 from chainrule.errors import (
     ChainruleError,
@@ -50,12 +54,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-RunArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result.")]
 
 
 @app.callback()
@@ -309,33 +307,10 @@ def datasets(as_json: AsJson = False) -> None:
     display.datasets(data.available(), as_json)
 
 
-@app.command()
-def explain(
-    program: Annotated[
-        str, typer.Argument(metavar="PROGRAM", help="Formulas: 'f=w*x; L=(f-y)**2'.")
-    ],
-    values: Annotated[
-        list[str], typer.Argument(metavar="NAME=NUMBER...", help="What is given.")
-    ],
-    wrt: Annotated[str, typer.Option(metavar="NAME", help="Differentiate by this.")],
-    of: Annotated[
-        str, typer.Option(metavar="NAME", help="This value; else the last formula's.")
-    ] = "",
-    latex: Annotated[bool, typer.Option("--latex", help="As a LaTeX formula.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Write out a derivative: every path, factor, number, the product and the sum."""
-    from chainrule import explanation
-    from chainrule.cli import display
-    from chainrule.cli.options import named_numbers
-
-    names = explanation.run_program(program, named_numbers(values))
-    for name in (wrt, of) if of else (wrt,):
-        if name not in names:
-            raise OptionError.unknown("name in the program", name, names)
-    y = names[of] if of else list(names.values())[-1]
-    found = explanation.explain(y, wrt=names[wrt])
-    display.explanation(found, as_json, latex)
+app.command()(explain)
+app.command()(draw)
+app.command()(derivatives)
+app.command()(gradcheck)
 
 
 # ------------------------------------------------------------------------------ errors
@@ -401,6 +376,8 @@ def _house_errors(arguments: Sequence[str]) -> Iterator[None]:
                 expected=f"an option that {path} --help lists",
                 hint=f"did you mean {near!r}?" if near else None,
             ) from None
+        if getattr(error, "option_name", "") == "--figure":
+            raise no_figure() from None
         usage = (
             " ".join(context.get_usage().split()[1:]) if context else "a value after it"
         )

@@ -23,7 +23,6 @@ from chainrule.tasks.words import duration_text, score_name, score_text, share_t
 
 if TYPE_CHECKING:
     from chainrule.data import Source
-    from chainrule.explanation import Explanation
     from chainrule.tasks import Job, Prediction, Run
     from chainrule.tasks.restorer import RestoredFile
 
@@ -31,6 +30,7 @@ __all__ = [
     "after_training",
     "before_training",
     "datasets",
+    "print_json",
     "print_predictions",
     "printable",
     "restored",
@@ -63,6 +63,11 @@ def _plain(value: object) -> Text:
 
 def _json(value: object) -> str:
     return json.dumps(_finite(value), indent=2, allow_nan=False)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object for a program."""
+    print(_json(value))
 
 
 def _finite(value: Any) -> Any:
@@ -380,11 +385,3 @@ def _size(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}"
         size_bytes /= 1000
     return f"{size_bytes:.1f} GB"
-
-
-def explanation(found: Explanation, as_json: bool, latex: bool) -> None:
-    """Print a derivation as text, LaTeX or JSON."""
-    if as_json:
-        print(_json({**dataclasses.asdict(found), "text": str(found)}))
-    else:
-        print(found.latex() if latex else found)

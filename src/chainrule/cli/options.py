@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
+import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
@@ -200,17 +202,33 @@ def _wrong(name: str, text: str, expected: str) -> OptionError:
     )
 
 
-def named_numbers(words: Sequence[str]) -> dict[str, float]:
-    """The numbers of words such as w1=3; raises OptionError for another form."""
-    found = {}
+def named_values(words: Sequence[str]) -> dict[str, Any]:
+    """The numbers and arrays of words such as w1=3 or W=[[.1,.5],[-.3,.8]].
+
+    Raises OptionError for another form, and for a name that is given twice.
+
+    Example:
+        >>> named_values(["w1=3", "W=[[.1, .5], [-.3, 8e-1]]"])
+        {'w1': 3.0, 'W': [[0.1, 0.5], [-0.3, 0.8]]}
+    """
+    found: dict[str, Any] = {}
     for word in words:
         name, _, text = word.partition("=")
+        # JSON wants a digit before the point; people do not.
+        text = re.sub(r"(?<![\d.])\.(?=\d)", "0.", text)
         try:
-            found[name] = float(text)
-        except ValueError:
-            found.clear()
-        if name not in found or not name.isidentifier():
+            value = float(text) if "[" not in text else json.loads(text)
+        except (ValueError, RecursionError):
+            value = None
+        if value is None or not name.isidentifier():
             raise OptionError(
-                "not a name and its number", got=word, expected="NAME=NUMBER: w1=3"
+                "not a name and its value",
+                got=word if len(word) <= 60 else f"{word[:57]}...",
+                expected="NAME=VALUE: w1=3, or W=[[.1,.5],[-.3,.8]]",
             )
+        if name in found:
+            raise OptionError(
+                f"{name} is given twice", got=word, expected="one value for each name"
+            )
+        found[name] = value
     return found

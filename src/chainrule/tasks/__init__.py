@@ -1,6 +1,8 @@
 """Tasks: data, model, loss, scores and report, as one thing that a user asks for."""
 
+from chainrule.tasks.explained import RunExplanation, explain_run
 from chainrule.tasks.fitting import evaluate, fit
+from chainrule.tasks.gradients import RunCheck, check_run_gradients
 from chainrule.tasks.job import Job, prepare, resolve, take_weights
 from chainrule.tasks.named import TASKS, load, make_task
 from chainrule.tasks.predictor import Prediction, Predictor
@@ -32,13 +34,17 @@ __all__ = [
     "Restore",
     "Restorer",
     "Run",
+    "RunCheck",
+    "RunExplanation",
     "Segment",
     "Segmenter",
     "Settings",
     "Task",
     "TrainedModel",
+    "check_run_gradients",
     "evaluate",
     "evaluate_run",
+    "explain_run",
     "fit",
     "list_runs",
     "load",

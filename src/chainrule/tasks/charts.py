@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chainrule.explanation.picture import coloured, spread
+
 if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.axes import Axes
@@ -164,7 +166,7 @@ def picture_url(picture: Array, max_side: int = _MAX_SIDE) -> str:
 
     if picture.shape[-1] != 3:
         picture = picture.mean(axis=-1).astype(picture.dtype)
-    image = Image.fromarray(picture if picture.dtype == np.uint8 else _spread(picture))
+    image = Image.fromarray(picture if picture.dtype == np.uint8 else spread(picture))
     if max(image.size) > max_side:
         image.thumbnail((max_side, max_side))
     buffer = io.BytesIO()
@@ -178,27 +180,9 @@ def template_urls(templates: Array) -> list[str]:
     One channel: blue is below 0, red above, white is 0. Three: from the smallest
     weight, black, to the largest. Other numbers of channels are summed to one.
     """
-    return [picture_url(_coloured(t.astype(np.float64))) for t in templates]
+    return [picture_url(coloured(t.astype(np.float64))) for t in templates]
 
 
 def map_urls(maps: Array) -> list[str]:
     """Activations (k, h, w) as grey pictures, the largest of all of them white."""
-    return [picture_url(m[..., None]) for m in _spread(maps)]
-
-
-def _spread(values: Array) -> Array:
-    """Numbers as uint8, the smallest 0 and the largest 255."""
-    low, high = values.min(), values.max()
-    levels: Array = np.rint(255 * (values - low) / max(high - low, 1e-12))
-    return levels.astype(np.uint8)
-
-
-def _coloured(weights: Array) -> Array:
-    if weights.shape[-1] == 3:
-        return _spread(weights)
-    values = weights.sum(axis=-1)
-    values = values / max(np.abs(values).max(), 1e-12)
-    ends = np.where(values[..., None] > 0, (178, 24, 43), (33, 102, 172))
-    share = np.abs(values)[..., None]
-    levels: Array = np.rint(255 + share * (ends - 255.0))
-    return levels.astype(np.uint8)
+    return [picture_url(m[..., None]) for m in spread(maps)]

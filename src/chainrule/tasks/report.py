@@ -11,12 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.explanation.features import Activation
 from chainrule.files import write_atomically
-from chainrule.tasks.inside import Activation, LayerCost
+from chainrule.tasks.inside import LayerCost
 from chainrule.tasks.report_sections import sections
 from chainrule.tasks.words import duration_text, score_name, score_text, share_text
 
-__all__ = ["Mistake", "Report", "Sample", "Strengths", "Strip", "write_report"]
+__all__ = [
+    "Mistake",
+    "Report",
+    "Sample",
+    "Strengths",
+    "Strip",
+    "write_html",
+    "write_report",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -86,6 +95,7 @@ class Report:
         score: the name of the score that chose the best epoch.
         health: what is known of the data, line by line.
         layers: what each layer holds and costs.
+        network: a drawing of the layers, as SVG.
         names: of the classes, the labels or the predicted numbers.
         confusion: counts (true class, predicted class), for ``classify``.
         label_scores: arrays by name (``f1`` ...) over labels or classes; without them
@@ -111,6 +121,7 @@ class Report:
     score: str
     health: Sequence[str] = ()
     layers: Sequence[LayerCost] = ()
+    network: str = ""
     names: Sequence[str] = ()
     confusion: Array | None = None
     label_scores: Mapping[str, Array] = field(default_factory=dict)
@@ -129,6 +140,23 @@ class Report:
 
 def write_report(path: str | os.PathLike[str], report: Report) -> None:
     """Write the report, whole or not at all; raises FileError if it cannot be."""
+    write_html(
+        path,
+        "report.html",
+        report=report,
+        data_name=PurePath(report.settings["data"] or "digits").name,
+        headline=_headline(report),
+        tiles=_tiles(report),
+        **sections(report),
+        settings={k: v for k, v in report.settings.items() if v not in (None, "", ())},
+    )
+
+
+def write_html(path: str | os.PathLike[str], template: str, **shown: Any) -> None:
+    """Fill a template and write the page, whole or not at all.
+
+    Raises FileError if it cannot be written.
+    """
     # Imported here: half a second with matplotlib, and only a finished run needs it.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -141,14 +169,7 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
     )
     environment.filters["share"] = share_text
     environment.filters["label"] = score_name
-    page = environment.get_template("report.html").render(
-        report=report,
-        data_name=PurePath(report.settings["data"] or "digits").name,
-        headline=_headline(report),
-        tiles=_tiles(report),
-        **sections(report),
-        settings={k: v for k, v in report.settings.items() if v not in (None, "", ())},
-    )
+    page = environment.get_template(template).render(**shown)
     # File names may hold bytes that are no text.
     write_atomically(path, page.encode(errors="replace"))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chainrule.explanation.features import confused_pairs
 from chainrule.tasks.charts import (
     curves,
     map_urls,
@@ -129,19 +130,14 @@ def _confusions(report: Report) -> list[dict[str, Any]]:
     """The most frequent mistakes, by true and predicted class."""
     if report.confusion is None or len(report.confusion) < 3:
         return []
-    wrong = report.confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_MAX_CONFUSIONS]
-    shares = _row_shares(report.confusion)
     return [
         {
-            "true": report.names[i],
-            "predicted": report.names[j],
-            "count": int(wrong[i, j]),
-            "share": float(shares[i, j]),
+            "true": report.names[pair.true],
+            "predicted": report.names[pair.predicted],
+            "count": pair.count,
+            "share": pair.share,
         }
-        for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
-        if wrong[i, j]
+        for pair in confused_pairs(report.confusion)[:_MAX_CONFUSIONS]
     ]
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.tasks.inside import activations, first_weights, layer_costs
+from chainrule.explanation.drawing import draw_network
+from chainrule.explanation.features import activations, first_weights
+from chainrule.tasks.inside import layer_costs
 from chainrule.tasks.job import Job
 from chainrule.tasks.report import Report, Sample, write_report
 from chainrule.tasks.task import Task
@@ -48,8 +50,9 @@ def write_run_report(
         shown["template_kind"] = "class" if is_class else templates.kind
     first = seen.read(np.arange(min(_MEASURED, len(seen))))
     if len(seen.example_shape) == 3:
-        maps = activations(predictor, first[0])
-        shown["sample"] = Sample(_visible(first[0], task), maps) if maps else None
+        maps = activations(predictor.model, first[0]).layers
+        picture = _visible(first[0], task)
+        shown["sample"] = Sample(picture, maps) if maps else None
     report = Report(
         title=path.parent.resolve().name,
         settings=vars(job.settings),
@@ -59,6 +62,7 @@ def write_run_report(
         score=task.monitor,
         health=job.health.lines(),
         layers=layer_costs(predictor, first),
+        network=draw_network(predictor.model, predictor.architecture.input_shape).svg,
         names=task.names,
         environment=results["environment"],
         **shown,
@@ -68,7 +72,7 @@ def write_run_report(
 
 def _visible(inputs: Array, task: Task) -> Array:
     """The picture of a network's inputs, which may have masks beside it."""
-    if not task.is_dense:
+    if not task.is_dense or inputs.dtype == np.uint8:
         return inputs
     channels = 3 if inputs.shape[-1] >= 3 and task.num_outputs == 3 else 1
     levels: Array = np.clip(np.rint(inputs[..., :channels]), 0, 255)

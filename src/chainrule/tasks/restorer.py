@@ -322,7 +322,12 @@ class Restorer(TrainedModel):
         """The pictures of a data set, damaged as the task says."""
         if isinstance(dataset, DamagedPictures):
             return dataset
-        return DamagedPictures(dataset, self.task.chain, as_inputs=self.task.inputs)
+        return DamagedPictures(
+            dataset,
+            self.task.chain,
+            as_inputs=self.task.inputs,
+            tells_lost=self.task.loss_on == "hole",
+        )
 
     def measured(self, pictures: DamagedPictures) -> Tally:
         """How near whole pictures, restored, come to the truth."""

@@ -262,8 +262,8 @@ def evaluate_run(
 
     Raises OptionError for a split of another name.
     """
-    if split not in _SPLITS:
-        raise OptionError.unknown("split", split, _SPLITS)
+    if split not in SPLITS:
+        raise OptionError.unknown("split", split, SPLITS)
     path = Path(folder)
     settings = read_settings(path)
     predictor = load(path)
@@ -322,7 +322,7 @@ def _row(run: Path) -> dict[str, Any]:
     }
 
 
-_SPLITS = ("test", "validation", "train")
+SPLITS = ("test", "validation", "train")
 _SCORES = {name for task in TASKS.values() for name in task.scores_shown}
 
 

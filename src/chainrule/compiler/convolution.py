@@ -89,6 +89,19 @@ class Writer:
                 pointer = f.at(pointer, far, self.element)
         return pointer
 
+    def load(self, place: Value, mask: Value | None) -> Value:
+        """A vector, or the lanes of it that the mask has."""
+        if mask is None:
+            return self.f.load(place, self.type)
+        return self.f.masked_load(place, mask, self.type)
+
+    def store(self, x: Value, place: Value, mask: Value | None) -> None:
+        """Put a vector down, or the lanes of it that the mask has."""
+        if mask is None:
+            self.f.store(x, place)
+        else:
+            self.f.masked_store(x, place, mask)
+
     def share(self, number: Value, each: int, total: Size) -> tuple[Value, Value]:
         """Where part ``number`` of so many each begins and ends."""
         f = self.f
@@ -435,14 +448,9 @@ class _Convolution:
         def step(
             s: Value, v: Value, sums: Sequence[Value], mask: Value | None
         ) -> list[Value]:
-            def load(at: Value) -> Value:
-                if mask is None:
-                    return f.load(at, w.type)
-                return f.masked_load(at, mask, w.type)
-
-            weights = load(v)
+            weights = w.load(v, mask)
             return [
-                f.fma(load(f.at(s, p, w.element)), weights, total)
+                f.fma(w.load(f.at(s, p, w.element), mask), weights, total)
                 for p, total in zip(pixels, sums, strict=True)
             ]
 

@@ -297,16 +297,10 @@ class _Filters:
                 for i in range(len(places))
                 for j, mask in enumerate(masks)
             ]
-            sums = [
-                f.load(p, w.type) if m is None else f.masked_load(p, m, w.type)
-                for p, m in spots
-            ]
+            sums = [w.load(place, mask) for place, mask in spots]
             sums = tile.accumulate(f, sums, s, at, terms)
-            for total, (p, m) in zip(sums, spots, strict=True):
-                if m is None:
-                    f.store(total, p)
-                else:
-                    f.masked_store(total, p, m)
+            for total, (place, mask) in zip(sums, spots, strict=True):
+                w.store(total, place, mask)
 
         if whole:
             with f.loop(0, whole, step) as loop:
@@ -396,12 +390,7 @@ class _Copied:
     ) -> None:
         f, w = self.f, self.w
         for j, mask in enumerate(masks):
-            place = f.at(source, j * w.lanes, w.element)
-            found = (
-                f.load(place, w.type)
-                if mask is None
-                else f.masked_load(place, mask, w.type)
-            )
+            found = w.load(f.at(source, j * w.lanes, w.element), mask)
             f.store(found, f.at(target, j * w.lanes, w.element))
 
     def _copy_image(
@@ -518,15 +507,7 @@ class _Copied:
                 for row in range(height)
                 for n, mask in enumerate(masks)
             ]
-            sums = [
-                f.load(place, w.type)
-                if mask is None
-                else f.masked_load(place, mask, w.type)
-                for place, mask in spots
-            ]
+            sums = [w.load(place, mask) for place, mask in spots]
             sums = tile.accumulate(f, sums, at, self.y, terms)
             for total, (place, mask) in zip(sums, spots, strict=True):
-                if mask is None:
-                    f.store(total, place)
-                else:
-                    f.masked_store(total, place, mask)
+                w.store(total, place, mask)

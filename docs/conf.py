@@ -4,8 +4,6 @@ import contextlib
 import doctest
 from pathlib import Path
 
-from sphinx.errors import ExtensionError
-
 project = "chainrule"
 author = "the chainrule authors"
 project_copyright = author
@@ -54,7 +52,7 @@ def draw_gallery(app):
                 str(page), module_relative=False, optionflags=flags, encoding="utf-8"
             )
         if results.failed:
-            raise ExtensionError(f"{page.name}: {results.failed} examples fail")
+            raise RuntimeError(f"{page.name}: {results.failed} examples fail")
 
 
 def setup(app):

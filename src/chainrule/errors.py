@@ -99,7 +99,7 @@ class OptionError(ChainruleError, ValueError):
         return cls(
             f"unknown {kind} {got!r}",
             got=repr(got),
-            expected="one of " + ", ".join(names),
+            expected="one of " + (", ".join(names) or "none: there is no name"),
             hint=f"did you mean {near!r}?" if near else None,
         )
 

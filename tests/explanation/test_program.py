@@ -123,3 +123,8 @@ def test_a_formula_cannot_make_an_array_without_bounds():
 def test_sizes_that_do_not_fit_are_told_as_everywhere():
     with pytest.raises(ShapeError, match="matmul: inner sizes differ"):
         run_program("x@y", {"x": [1.0, 2.0], "y": [1.0, 2.0, 3.0]})
+
+
+def test_a_name_where_nothing_is_given_is_told_so():
+    with pytest.raises(OptionError, match="one of none: there is no name"):
+        run_program("x", {})

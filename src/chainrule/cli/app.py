@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
-from chainrule.cli.arguments import AsJson, Quiet, RunArgument
+from chainrule.cli.arguments import AsJson, ModelArgument, Quiet, RunArgument
 from chainrule.cli.derivatives import derivatives, gradcheck
 from chainrule.cli.draw import draw
 from chainrule.cli.explain import explain, no_figure
@@ -178,12 +178,7 @@ def evaluate(
 
 @app.command()
 def predict(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN", help="A run's folder or a model file.", show_default=False
-        ),
-    ],
+    run: ModelArgument,
     files: Annotated[
         list[str],
         typer.Argument(
@@ -238,12 +233,7 @@ def predict(
 
 @app.command()
 def restore(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN", help="A run's folder or a model file.", show_default=False
-        ),
-    ],
+    run: ModelArgument,
     pictures: Annotated[
         list[str],
         typer.Argument(

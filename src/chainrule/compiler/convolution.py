@@ -89,6 +89,14 @@ class Writer:
                 pointer = f.at(pointer, far, self.element)
         return pointer
 
+    def masks(self, count: int) -> tuple[Value | None, ...]:
+        """For each vector of so many numbers, which of its lanes are there."""
+        f, lanes = self.f, self.lanes
+        return tuple(
+            f.first_lanes(count - j, lanes) if count - j < lanes else None
+            for j in range(0, count, lanes)
+        )
+
     def load(self, place: Value, mask: Value | None) -> Value:
         """A vector, or the lanes of it that the mask has."""
         if mask is None:

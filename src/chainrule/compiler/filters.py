@@ -11,6 +11,8 @@ over all taps: as arrays lie, pixels are so far apart that they displace each ot
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from chainrule.compiler.convolution import Writer, full_strides
 from chainrule.compiler.emit import Module, Value, i64
@@ -282,14 +284,8 @@ class _Filters:
         whole = columns - columns % step
 
         def strip(first: Value | int, count: int) -> None:
-            some = -(-count // w.lanes)
-            masks = tuple(
-                f.first_lanes(count - j * w.lanes, w.lanes)
-                if count - j * w.lanes < w.lanes
-                else None
-                for j in range(some)
-            )
-            tile = Tile(w.element, w.lanes, places, some, masks)
+            masks = w.masks(count)
+            tile = Tile(w.element, w.lanes, places, len(masks), masks)
             at = w.move(v, (first, 1))
             to = w.move(out, (first, 1))
             spots = [
@@ -366,7 +362,7 @@ class _Copied:
                 to: Value = to,
                 heights: tuple[int, ...] = heights,
             ) -> None:
-                masks = self._masks(columns)
+                masks = w.masks(columns)
                 self._copy_strip(w.move(y, (place, 1)), masks, count, rows)
                 self._tiles(w.move(to, (place, 1)), heights, masks, count, rows)
 
@@ -377,14 +373,6 @@ class _Copied:
                 strip(whole, of.columns % self.strip)
             channel += sum(heights)
 
-    def _masks(self, count: int) -> tuple[Value | None, ...]:
-        """For each vector of so many numbers, which of its lanes are there."""
-        f, lanes = self.f, self.w.lanes
-        return tuple(
-            f.first_lanes(count - j, lanes) if count - j < lanes else None
-            for j in range(0, count, lanes)
-        )
-
     def _copy(
         self, source: Value, target: Value, masks: tuple[Value | None, ...]
     ) -> None:
@@ -392,6 +380,29 @@ class _Copied:
         for j, mask in enumerate(masks):
             found = w.load(f.at(source, j * w.lanes, w.element), mask)
             f.store(found, f.at(target, j * w.lanes, w.element))
+
+    @contextmanager
+    def _pixels(
+        self,
+        sizes: Sequence[Value | int],
+        source: Value,
+        by_source: Sequence[int],
+        target: Value,
+        by_target: Sequence[int],
+    ) -> Iterator[tuple[Value, Value]]:
+        """A walk over images, rows and pixels: where each one is, and its copy."""
+        f, w = self.f, self.w
+        images, rows, pixels = sizes
+        with (
+            f.loop(0, images) as i,
+            f.loop(0, rows) as j,
+            f.loop(0, pixels) as k,
+        ):
+            at = (i.index, j.index, k.index)
+            yield (
+                w.move(source, *zip(at, by_source[:3], strict=True)),
+                w.move(target, *zip(at, by_target, strict=True)),
+            )
 
     def _copy_image(
         self, x: Value, heights: tuple[int, ...], count: Value | int, rows: Value | int
@@ -403,20 +414,10 @@ class _Copied:
             above = f.binary("sub", rows, i64(1))
             needed = f.binary("mul", above, i64(self.stride[0]))
             needed = f.binary("add", needed, i64(self.reach[0] + 1))
-        masks = {height: self._masks(height) for height in heights}
-        with (
-            f.loop(0, count) as images,
-            f.loop(0, needed) as lines,
-            f.loop(0, self.in_width) as pixels,
-        ):
-            image, line, pixel = images.index, lines.index, pixels.index
-            source = w.move(
-                x, (image, of.by_x[0]), (line, of.by_x[1]), (pixel, of.by_x[2])
-            )
-            target = w.move(
-                self.x,
-                (image, self.by_image), (line, self.by_row), (pixel, self.by_pixel),
-            )  # fmt: skip
+        masks = {height: self.w.masks(height) for height in heights}
+        copies = (self.by_image, self.by_row, self.by_pixel)
+        sizes = (count, needed, self.in_width)
+        with self._pixels(sizes, x, of.by_x, self.x, copies) as (source, target):
             channel = 0
             for i, height in enumerate(heights):
                 at = f.at(source, channel, w.element)
@@ -432,21 +433,11 @@ class _Copied:
         rows: Value | int,
     ) -> None:
         """What reached the outputs, for the columns of one strip."""
-        of, w, f = self.of, self.w, self.f
+        of = self.of
         by_row = self.ow * self.strip
-        with (
-            f.loop(0, count) as images,
-            f.loop(0, rows) as lines,
-            f.loop(0, self.ow) as pixels,
-        ):
-            image, line, pixel = images.index, lines.index, pixels.index
-            source = w.move(
-                y, (image, of.by_y[0]), (line, of.by_y[1]), (pixel, of.by_y[2])
-            )
-            target = w.move(
-                self.y,
-                (image, of.rows_each * by_row), (line, by_row), (pixel, self.strip),
-            )  # fmt: skip
+        copies = (of.rows_each * by_row, by_row, self.strip)
+        sizes = (count, rows, self.ow)
+        with self._pixels(sizes, y, of.by_y, self.y, copies) as (source, target):
             self._copy(source, target, masks)
 
     def _tiles(

@@ -184,18 +184,33 @@ def test_memory_is_shared_by_values_that_do_not_meet():
             x = x @ w
         return x.sum()
 
-    made = built(f, np.ones((16, 8), np.float32))
+    made = built(f, np.ones((4, 8), np.float32))
     assert made.text("memory").splitlines() == lines("""
         phase 0: k0 (product)
         phase 1: k1 (product)
         phase 2: k2 (product)
         phase 3: k3 (product)
         phase 4: k4 (rows)
-        arena: 1024 bytes for n = 16
+        arena: 256 bytes for n = 4
           0: v1, float32[n, 8], phases 0-1
-          512: v2, float32[n, 8], phases 1-2
+          128: v2, float32[n, 8], phases 1-2
           0: v3, float32[n, 8], phases 2-3
-          512: v4, float32[n, 8], phases 3-4
+          128: v4, float32[n, 8], phases 3-4
+    """)
+
+
+def test_small_layers_take_some_examples_through_all_of_them():
+    ws = [cr.Parameter(np.ones((8, 8), np.float32), name=f"w{i}") for i in range(3)]
+
+    def f(x: cr.Tensor) -> cr.Tensor:
+        for w in ws:
+            x = cr.tanh(x @ w)
+        return cr.softmax(x).sum()
+
+    made = built(f, np.ones((16, 8), np.float32))
+    assert made.text("memory").splitlines()[:2] == lines("""
+        phase 0: k0 (product) → k1 (product) → k2 (product) → k3 (rows)
+        phase 1: k4 (rows)
     """)
 
 

@@ -19,6 +19,7 @@ ACM TOMS 34 (2008), for tiles of outer products. We pack V only where it is larg
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from chainrule.compiler.chunk import (
     Chunk,
@@ -33,8 +34,10 @@ from chainrule.compiler.dot_products import DotProducts, StreamedDotProducts
 from chainrule.compiler.emit import Function, Module, Value, i64
 from chainrule.compiler.outer_products import (
     Ahead,
+    FreshOuterProducts,
     OuterProducts,
     PackedOuterProducts,
+    Rows,
     StreamedOuterProducts,
 )
 from chainrule.compiler.tiling import Operands, Plan, Size
@@ -53,7 +56,7 @@ def emit_contraction(
     *,
     extents: Extents | None = None,
     columns: Columns | None = None,
-    prepare: Callable[[Function, Value, Value, Value], None] | None = None,
+    fresh: Rows | None = None,
     ahead: Ahead | None = None,
 ) -> None:
     """Add ``void @name(ptr ctx, i64 chunk)``, which computes one chunk of a plan.
@@ -71,8 +74,8 @@ def emit_contraction(
             ignored); called first, and not needed where the plan knows all.
         columns: ``columns(function, q, mask)`` emits what is the same for all rows of
             a vector of columns, a bias for instance; the epilogue gets its result.
-        prepare: ``prepare(function, first, last)`` comes before ``operands`` and may
-            make the chunk's rows of S; chunks of all columns share no rows.
+        fresh: how to make a chunk's rows of S, where they are not there yet; chunks
+            of all columns share no rows.
         ahead: ``ahead(function, p, q)`` may ask for memory that the epilogue will read
             for one vector, while its sums are still being made; "outer" only.
     """
@@ -92,9 +95,12 @@ def emit_contraction(
     each = plan.rows_per_chunk
     begin = value_of(0) if plan.all_rows else f.binary("mul", row_block, i64(each))
     end = least(f, f.binary("add", begin, i64(each)), rows)
-    if prepare:
-        prepare(f, batch, begin, end)
-    kernel = _kind(plan)(f, plan, operands(f, batch), depth, epilogue, columns)
+    kind = _kind(plan)
+    if fresh and kind is OuterProducts:
+        kind = partial(FreshOuterProducts, fresh, batch, rows)
+    elif fresh:
+        fresh.make(f, batch, begin, end)
+    kernel = kind(f, plan, operands(f, batch), depth, epilogue, columns)
     if isinstance(kernel, OuterProducts):
         kernel.ahead = ahead
     if plan.all_rows:
@@ -107,7 +113,7 @@ def emit_contraction(
     module.add_kernel(f)
 
 
-def _kind(plan: Plan) -> type[Chunk]:
+def _kind(plan: Plan) -> Callable[..., Chunk]:
     """What emits a plan's tiles."""
     if plan.form == "dot":
         return StreamedDotProducts if plan.streamed else DotProducts

@@ -740,7 +740,7 @@ def _forced(definitions: Definitions) -> dict[Node, None]:
             found[access.node] = None
         for place in access.places:
             if isinstance(place, Dynamic):
-                visit(place.access, False)
+                visit(place.access, anywhere)
 
     for node in definitions.nodes:
         fixed = isinstance(node, (Contract, Convolution, Packed, Alias, Opaque))

@@ -20,6 +20,7 @@ from chainrule.ops.window import Window
 __all__ = [
     "Access",
     "Alias",
+    "Blocks",
     "Contract",
     "Dynamic",
     "Extent",
@@ -39,6 +40,7 @@ __all__ = [
     "SquaredBatch",
     "at",
     "identity",
+    "pinned",
     "product",
     "row_major",
     "times",
@@ -57,7 +59,19 @@ class Extent:
         return n if not self.fixed else f"{n}{self.fixed:+d}"
 
 
-Size = int | Extent
+@dataclass(frozen=True)
+class Blocks:
+    """How many blocks of ``each`` examples cover the batch, times a number."""
+
+    each: int
+    times: int = 1
+
+    def __str__(self) -> str:
+        many = f"{self.times}·" if self.times != 1 else ""
+        return f"{many}⌈n/{self.each}⌉"
+
+
+Size = int | Extent | Blocks
 
 
 class SquaredBatch(Exception):
@@ -66,20 +80,28 @@ class SquaredBatch(Exception):
 
 def at(size: Size, n: int) -> int:
     """A size for one batch size."""
+    if isinstance(size, Blocks):
+        return size.times * -(-n // size.each)
     return size if isinstance(size, int) else size.per_batch * n + size.fixed
 
 
 def times(a: Size, b: Size) -> Size:
     """a·b; two sizes that both grow with n have no product here."""
-    if isinstance(a, Extent):
-        if isinstance(b, Extent):
-            raise SquaredBatch("the product of two batch sizes")
-        return Extent(a.per_batch * b, a.fixed * b) if b else 0
-    return times(b, a) if isinstance(b, Extent) else a * b
+    if isinstance(a, int):
+        return a * b if isinstance(b, int) else times(b, a)
+    if not isinstance(b, int):
+        raise SquaredBatch("the product of two batch sizes")
+    if isinstance(a, Blocks):
+        return Blocks(a.each, a.times * b) if b else 0
+    return Extent(a.per_batch * b, a.fixed * b) if b else 0
 
 
 def plus(a: Size, b: Size) -> Size:
     """a + b."""
+    if 0 in (a, b):
+        return a if b == 0 else b
+    assert not isinstance(a, Blocks)
+    assert not isinstance(b, Blocks)
     x = a if isinstance(a, Extent) else Extent(0, a)
     y = b if isinstance(b, Extent) else Extent(0, b)
     per_batch, fixed = x.per_batch + y.per_batch, x.fixed + y.fixed
@@ -336,7 +358,7 @@ class Contract(Node):
     a: Access = None  # type: ignore[assignment]
     b: Access = None  # type: ignore[assignment]
     depth: Size = 0
-    total: int = 0
+    total: Size = 0
     """If not 0, the first batch axis counts parts of a sum of so many terms; each has
     ``depth`` of them, the last what is left."""
 
@@ -564,6 +586,15 @@ class Definitions:
         lines += [f"{v.name} <- {node.name}" for v, node in self.assignments]
         lines += [f"return {node.name}" for node in self.outputs]
         return "\n".join(lines)
+
+
+def pinned(given: Definitions) -> set[Node]:
+    """Values that must lie as their shape says, without margins."""
+    found: set[Node] = {*given.outputs, *(n for _, n in given.assignments)}
+    for node in given.nodes:
+        if isinstance(node, (Alias, Opaque, Scan, Scatter)):
+            found |= {a.node for a in node.operands}
+    return found
 
 
 def reachable(roots: Sequence[Node]) -> Iterator[Node]:

@@ -26,13 +26,13 @@ from chainrule.compiler.emit import (
     vector,
 )
 from chainrule.compiler.emit import number as literal
-from chainrule.compiler.fusion import Kernel, places_use
+from chainrule.compiler.fusion import Kernel, places_use, strides_of
 from chainrule.compiler.host import Target
 from chainrule.compiler.ir import (
     Access,
     Alias,
+    Blocks,
     Dynamic,
-    Extent,
     Index,
     Join,
     Leaf,
@@ -166,6 +166,11 @@ class Emitter:
             f = self.f
             place = f.at_entry("ptr", f"getelementptr i64, ptr %ctx, i64 {SLOT_BATCH}")
             n = f.at_entry("i64", f"load i64, {place}, align 8")
+            if isinstance(size, Blocks):
+                more = f.at_entry("i64", f"add {n}, {size.each - 1}")
+                count = f.at_entry("i64", f"udiv {more}, {size.each}")
+                self._entry[size] = f.at_entry("i64", f"mul {count}, {size.times}")
+                return self._entry[size]
             scaled = f.at_entry("i64", f"mul {n}, {size.per_batch}")
             self._entry[size] = f.at_entry("i64", f"add {scaled}, {size.fixed}")
         return self._entry[size]
@@ -385,7 +390,7 @@ class Emitter:
                 places = join(places, f.binary("mul", position.places, many))
                 continue
             if position.step and self.lanes > 1:
-                if isinstance(stride, Extent):
+                if not isinstance(stride, int):
                     lanes = self._lanes_of(position)
                     many = f.splat(self.size(stride), lanes_of(lanes.type))
                     places = join(places, f.binary("mul", lanes, many))
@@ -564,6 +569,15 @@ def _emit_map(e: Emitter) -> Chunks:
     each = e.share_of(each, *shape[1:-1])
     first = f.binary("mul", chunk, i64(each))
     last = e.least(f.binary("add", first, i64(each)), e.size(rows))
+    if isinstance(inner, int) and inner <= e.lanes and _reads_across(e):
+
+        def abreast(position: Position) -> None:
+            for j in range(inner):
+                where = [position, Position(i64(j))]
+                e.store_all(e.kernel.roots, lambda r, where=where: where)  # type: ignore
+
+        e.along(first, last, abreast)
+        return Chunks(((rows, each),))
     with f.loop(first, last) as loop, e.scope():
         outer = e.decode(loop.index, shape[:-1])
         for root in e.kernel.roots:
@@ -575,6 +589,25 @@ def _emit_map(e: Emitter) -> Chunks:
 
         e.along(i64(0), e.size(inner), along_row)
     return Chunks(((rows, each),))
+
+
+def _reads_across(e: Emitter) -> bool:
+    """Whether a value of two axes is made of one that lies the other way round."""
+    if len(e.kernel.shape) != 2 or e.lanes == 1:
+        return False
+    stack = [access for root in e.kernel.roots for access in root.operands]
+    seen: set[Access] = set()
+    while stack:
+        access = stack.pop()
+        if access in seen:
+            continue
+        seen.add(access)
+        node = access.node
+        if isinstance(node, Map) and (node not in e.stored or node in e.own):
+            stack += [o.substitute(access.places) for o in node.operands]
+        elif (strides_of(access, 2) or [0])[0] == 1:
+            return True
+    return False
 
 
 def _is_flat(e: Emitter, roots: Sequence[Node], ndim: int, outer: int) -> bool:
@@ -715,6 +748,10 @@ def _emit_rows(e: Emitter) -> Chunks:
     first = f.binary("mul", f.parameters[1], i64(each))
     last = e.least(f.binary("add", first, i64(each)), e.size(rows))
     is_short = len(walk) == 1 and isinstance(walk[0], int) and 0 < walk[0] <= e.lanes
+    if is_short and _are_abreast(e, kernel.shape):
+        inside = [[*padding, Position(i64(j))] for j in range(int(walk[0]))]  # type: ignore[arg-type]
+        e.along(first, last, lambda p: _rows_abreast(e, p, inside))
+        return Chunks(((rows, each),))
 
     with f.loop(first, last) as loop, e.scope():
         outer = e.decode(loop.index, kernel.shape)
@@ -727,6 +764,40 @@ def _emit_rows(e: Emitter) -> Chunks:
                 _row_stage(e, outer, padding, walk, cores, now)
         _store_rows(e, row_roots, outer)
     return Chunks(((rows, each),))
+
+
+def _are_abreast(e: Emitter, shape: Sequence[Size]) -> bool:
+    """Whether there are enough short rows to fill a vector with one element of each."""
+    if len(shape) != 1 or e.lanes == 1:
+        return False
+    return not isinstance(shape[0], int) or shape[0] >= e.lanes
+
+
+def _rows_abreast(e: Emitter, row: Position, inside: Sequence[list[Position]]) -> None:
+    """As many short rows as a vector has lanes: nothing is summed across its lanes."""
+    stages, level = _levels(e)
+    ndim = len(e.kernel.shape) + len(e.kernel.inner)
+
+    def places(root: Node) -> list[list[Position]]:
+        is_full = len(root.shape) == ndim and not isinstance(root, Reduce)
+        return [[row, *c] for c in inside] if is_full else [[row]]
+
+    values: list[tuple[Node, list[Position], Value]] = []
+    for stage in range(len(stages) + 1):
+        for core in stages[stage] if stage < len(stages) else []:
+            total: Value | None = None
+            for column in inside:
+                x = e.read(core.access, [row, *column])
+                x = e.f.splat(x, e.lanes) if lanes_of(x.type) < e.lanes else x
+                if total is not None:
+                    x = _combine(e, core.kind, total, x, core.dtype)
+                total = x
+            assert total is not None
+            e.remember(core, [row], total)
+        now = [r for r in e.kernel.roots if level[r] == stage]
+        values += [(r, p, e.value(r, p)) for r in now for p in places(r)]
+    for root, where, value in values:
+        e.store(root, where, value)
 
 
 def _store_rows(e: Emitter, roots: Sequence[Node], outer: list[Position]) -> None:
@@ -878,6 +949,8 @@ def _arg_extremum(
     e.remember(core, outer, loop.results[1])
 
 
+_COLUMN_CHUNK = 1 << 15
+_USUAL_DEPTH, _USUAL_BLOCKS = 128, 8  # of sums over a batch, or over blocks of it
 _COLUMNS = 4  # vectors of columns that one walk sums up
 
 
@@ -893,12 +966,24 @@ def _emit_columns(e: Emitter) -> Chunks:
     blocks = f.binary(
         "udiv", f.binary("add", e.size(width), i64(columns - 1)), i64(columns)
     )
-    if not e.images:
-        row = f.binary("udiv", f.parameters[1], blocks)
-        block = f.binary("urem", f.parameters[1], blocks)
-        _column_block(e, stages, outer_shape, width, count, row, block)
-        return Chunks(((width, columns), (product(outer_shape), 1)))
     rows = product(outer_shape)
+    if not e.images:
+        # A few blocks of columns are one chunk, where the sums are short.
+        inner = product(kernel.inner)
+        depth = inner if isinstance(inner, int) else _USUAL_DEPTH
+        depth = _USUAL_BLOCKS if isinstance(inner, Blocks) else depth
+        each = max(1, _COLUMN_CHUNK // (columns * max(depth, 1)))
+        each = each if isinstance(width, int) else 1
+        count_all = f.binary("mul", blocks, e.size(rows))
+        begin = f.binary("mul", f.parameters[1], i64(each))
+        end = e.least(f.binary("add", begin, i64(each)), count_all)
+        with f.loop(begin, end) as walk, e.scope():
+            row = f.binary("udiv", walk.index, blocks)
+            block = f.binary("urem", walk.index, blocks)
+            _column_block(e, stages, outer_shape, width, count, row, block)
+        if not isinstance(width, int):
+            return Chunks(((width, columns), (rows, 1)))
+        return Chunks(((times(rows, -(-width // columns)), each),))
     each = e.share_of(1, *outer_shape[1:])
     first = f.binary("mul", f.parameters[1], i64(each))
     last = e.least(f.binary("add", first, i64(each)), e.size(rows))

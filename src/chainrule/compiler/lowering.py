@@ -464,7 +464,7 @@ def _split_places(before: Sequence[Size], after: Sequence[Size]) -> list[Place] 
         strides = row_major(inner)
         terms = []
         for i, stride in enumerate(strides):
-            if isinstance(stride, Extent):
+            if not isinstance(stride, int):
                 return None
             terms.append((axis - len(inner) + i, stride))
         places.append(Index(tuple(terms)))

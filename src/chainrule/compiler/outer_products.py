@@ -9,13 +9,39 @@ from chainrule.compiler.chunk import Chunk, least, minus, shares, times, value_o
 from chainrule.compiler.emit import Function, Value, i64
 from chainrule.compiler.tiling import Size
 
-__all__ = ["Ahead", "OuterProducts", "PackedOuterProducts", "StreamedOuterProducts"]
+__all__ = [
+    "Ahead",
+    "FreshOuterProducts",
+    "OuterProducts",
+    "PackedOuterProducts",
+    "Rows",
+    "Source",
+    "StreamedOuterProducts",
+]
 
 # Steps of k in one round: counting takes ports that products need.
 _UNROLL = 2
 _UNROLL_OPEN = 4  # where their number is known at run time only
 
 Ahead = Callable[[Function, Value, Value], None]
+
+_LINE_BYTES = 64
+
+
+class Source(NamedTuple):
+    """What lies in memory for a row of S: its address, and bytes for each term."""
+
+    address: Value
+    itemsize: int
+
+
+class Rows(NamedTuple):
+    """How a chunk comes by rows of S that are not in memory before."""
+
+    make: Callable[[Function, Value, Value, Value], None]
+    """``make(function, batch, first, last)`` makes rows of one product."""
+    sources: Callable[[Function, Value, Value], Sequence[Source]]
+    """``sources(function, batch, row)``: what a row is copied from."""
 
 
 class _Part(NamedTuple):
@@ -93,6 +119,9 @@ class OuterProducts(Chunk):
         width, lanes = len(part.masks), self.plan.lanes
         s = f.at(part.scalars, times(f, start, at.row_stride), element)
         rows = [times(f, i, at.row_stride) for i in range(height)]
+        if at.rows:
+            s = part.scalars
+            rows = [at.rows(f, f.binary("add", start, i64(i))) for i in range(height)]
         places = [
             f.at(tile, (i * self.plan.width + j) * lanes, element)
             for i in range(height)
@@ -104,9 +133,10 @@ class OuterProducts(Chunk):
         is_asking = self.ahead and not (
             self.is_summed_by_blocks or self.plan.transposed
         )
+        after = f.binary("add", p, i64(height))
 
-        def step(values: Sequence[Value]) -> list[Value]:
-            return self._outer_step(values, rows, part)
+        def step(values: Sequence[Value], k: Value) -> list[Value]:
+            return self._outer_step(values, rows, part, k)
 
         def before() -> list[Value]:
             if not self.is_summed_by_blocks:
@@ -118,37 +148,47 @@ class OuterProducts(Chunk):
                 f.store(total, place)
 
         def terms(
-            first: Value | int, last: Size, unroll: int, values: Sequence[Value]
+            first: Value | int,
+            last: Size,
+            unroll: int,
+            values: Sequence[Value],
+            sources: Sequence[Source] = (),
         ) -> list[Value]:
             with f.loop(first, last, unroll, values, nonempty=True) as loop:
                 values = loop.carried
-                for _ in range(unroll):
-                    values = step(values)
+                for i in range(unroll):
+                    k = f.binary("add", loop.index, i64(i))
+                    if sources:
+                        line = f.binary("sub", k, value_of(first))
+                        self._ask_for(sources, line, part.depth)
+                    values = step(values, k)
                 loop.carry(values)
             return list(loop.results)
 
         def many(whole: Size, unroll: int) -> list[Value]:
             """Some terms, of which there is at least one round."""
             values = [s, part.vectors, *before()]
-            if not is_asking:
+            if not (is_asking or self.is_ahead_of_rows):
                 return terms(0, whole, unroll, values)
             each, count = shares(f, whole, unroll, height)
             with f.loop(0, count, 1, values, nonempty=True) as loop:
-                self._ask_ahead(p, q, loop.index, width)
+                if is_asking:
+                    self._ask_ahead(p, q, loop.index, width)
+                sources = self._sources(f.binary("add", loop.index, after))
                 first = f.binary("mul", loop.index, value_of(each))
                 last = least(f, f.binary("add", first, value_of(each)), whole)
-                loop.carry(terms(first, last, unroll, loop.carried))
+                loop.carry(terms(first, last, unroll, loop.carried, sources))
             return list(loop.results)
 
         depth = part.depth
         if isinstance(depth, int):
             unroll = min(_UNROLL, depth)
             values = many(depth - depth % unroll, unroll)
-            for _ in range(depth % unroll):
-                values = step(values)
+            for i in range(depth - depth % unroll, depth):
+                values = step(values, i64(i))
             store(values[2:])
             return
-        if at.depth is not None:  # which is even
+        if at.depth is not None and at.is_even:
             store(many(depth, _UNROLL)[2:])
             return
         unroll = _UNROLL if self.plan.transposed else _UNROLL_OPEN
@@ -160,17 +200,25 @@ class OuterProducts(Chunk):
             with f.when(f.compare("icmp eq", whole, i64(0))):
                 store(zeros)
         with f.loop(whole, depth) as loop:
-            at_s = f.at(s, times(f, loop.index, at.depth_stride), element)
-            at_v = times(f, loop.index, part.vector_stride)
+            k = loop.index
+            at_s = f.at(s, times(f, k, at.depth_stride), element)
+            at_v = f.at(part.vectors, times(f, k, part.vector_stride), element)
+            at_v = part.vectors if at.terms else at_v
             sums = [f.load(place, self.type) for place in places]
-            store(step([at_s, f.at(part.vectors, at_v, element), *sums])[2:])
+            store(step([at_s, at_v, *sums], k)[2:])
 
     def _outer_step(
-        self, values: Sequence[Value], rows: Sequence[Size], part: _Part
+        self, values: Sequence[Value], rows: Sequence[Size], part: _Part, k: Value
     ) -> list[Value]:
-        """One term of every sum: (s, v, sums), and the same for the next term."""
+        """Term k of every sum: (s, v, sums), and the same for the next term.
+
+        Where terms are picked, v stays where none is.
+        """
         f, at, element = self.f, self.at, self.plan.element
         s, v, *sums = values
+        next_v = f.at(v, part.vector_stride, element)
+        if at.terms:
+            next_v, v = v, f.at(v, at.terms(f, k), element)
         lanes, width = self.plan.lanes, len(part.masks)
         vectors = [
             self.load(f.at(v, j * lanes, element), mask)
@@ -185,12 +233,52 @@ class OuterProducts(Chunk):
             far = self.distance(part)
             for j in range(width):
                 f.prefetch(f.at(f.at(v, far, element), j * lanes, element))
-        s = f.at(s, at.depth_stride, element)
-        return [s, f.at(v, part.vector_stride, element), *following]
+        return [f.at(s, at.depth_stride, element), next_v, *following]
 
     def distance(self, part: _Part) -> Size:
         """How far ahead of a term V is asked for: at the next tile's columns."""
         return self.plan.tile_columns
+
+    is_ahead_of_rows = False
+    """Whether a tile asks for what the next tile's rows of S come from."""
+
+    def _sources(self, row: Value) -> Sequence[Source]:
+        """What a row of S comes from."""
+        return ()
+
+    def _ask_for(self, sources: Sequence[Source], line: Value, depth: Size) -> None:
+        """Ask for a line of each source; a row has at most as many lines as terms."""
+        f = self.f
+        for address, itemsize in sources:
+            last = minus(f, times(f, depth, itemsize), 1)
+            far = least(f, f.binary("mul", line, i64(_LINE_BYTES)), last)
+            f.prefetch(f.at(address, far, "i8"))
+
+
+class FreshOuterProducts(OuterProducts):
+    """Tiles whose rows of S are made just before, and then in the caches.
+
+    While one tile is summed, what the next one's rows are copied from is asked for, a
+    line at each term: memory and arithmetic work side by side.
+    """
+
+    is_ahead_of_rows = True
+
+    def __init__(self, rows: Rows, batch: Value, num_rows: Size, *of: Any) -> None:
+        super().__init__(*of)
+        self.fresh, self.batch, self.num_rows = rows, batch, num_rows
+
+    def emit(self, first: Value, last: Value, left: Value, right: Value) -> None:
+        f, height = self.f, self.plan.heights[0]
+        with f.loop(first, last, height) as tiles:
+            end = least(f, f.binary("add", tiles.index, i64(height)), last)
+            self.fresh.make(f, self.batch, tiles.index, end)
+            super().emit(tiles.index, end, left, right)
+
+    def _sources(self, row: Value) -> Sequence[Source]:
+        # Of those behind the last row, that of the last.
+        row = least(self.f, row, minus(self.f, self.num_rows, 1))
+        return self.fresh.sources(self.f, self.batch, row)
 
 
 class _Blocked(OuterProducts):

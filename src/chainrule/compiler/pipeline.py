@@ -11,8 +11,9 @@ import chainrule.compiler.spatial  # noqa: F401  its rules join those of lowerin
 from chainrule.compiler import cache, native
 from chainrule.compiler.fusion import Fused, fuse
 from chainrule.compiler.host import Target, host_target
-from chainrule.compiler.ir import SquaredBatch
+from chainrule.compiler.ir import Definitions, SquaredBatch
 from chainrule.compiler.lowering import lower
+from chainrule.compiler.picked import arrange_picked
 from chainrule.compiler.polyphase import arrange_windows
 from chainrule.compiler.products import arrange
 from chainrule.compiler.program import Machine, assemble
@@ -150,6 +151,11 @@ def build(graph: CapturedGraph, target: Target | None = None) -> Build:
     return _build(graph, target, graph.batch)
 
 
+def _arranged(simple: Definitions) -> Definitions:
+    """Values in the forms in which kernels make them with least effort."""
+    return arrange_windows(arrange(arrange_picked(arrange_sums(simple))))
+
+
 def _build(graph: CapturedGraph, target: Target, n: int | None) -> Build:
     times_s: dict[str, float] = {}
 
@@ -161,7 +167,7 @@ def _build(graph: CapturedGraph, target: Target, n: int | None) -> Build:
 
     lowered = timed("lower", lambda: lower(graph, n))
     simple = timed("simplify", lambda: simplify(lowered))
-    arranged = timed("arrange", lambda: arrange_windows(arrange(arrange_sums(simple))))
+    arranged = timed("arrange", lambda: _arranged(simple))
     fused = timed("fuse", lambda: fuse(arranged))
     module, layout = timed("kernels", lambda: assemble(fused, target, graph.batch))
     text = timed("text", module.text)

@@ -19,21 +19,18 @@ from typing import Literal
 
 from chainrule.compiler.ir import (
     Access,
-    Alias,
     Convolution,
     Definitions,
     Geometry,
     Index,
     Map,
     Node,
-    Opaque,
     Packed,
     Place,
     Reduce,
-    Scan,
-    Scatter,
     Size,
     identity,
+    pinned,
 )
 from chainrule.compiler.simplify import with_operands
 from chainrule.core import scalar
@@ -217,10 +214,7 @@ def _image_shape(node: Convolution) -> tuple[Size, ...]:
 
 def _wanted(given: Definitions) -> dict[Node, Margins]:
     """Values that can have margins of their own, with what their readers need."""
-    bound: set[Node] = {*given.outputs, *(n for _, n in given.assignments)}
-    for node in given.nodes:
-        if isinstance(node, (Alias, Opaque, Scan, Scatter)):
-            bound |= {a.node for a in node.operands}
+    bound = pinned(given)
     found: dict[Node, Margins] = {}
     for node in given.nodes:
         if not isinstance(node, Convolution):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from chainrule.compiler.contraction import emit_contraction
@@ -11,6 +12,7 @@ from chainrule.compiler.fusion import Kernel, strides_of
 from chainrule.compiler.host import Target
 from chainrule.compiler.ir import (
     Access,
+    Blocks,
     Contract,
     Definitions,
     Dynamic,
@@ -21,6 +23,7 @@ from chainrule.compiler.ir import (
     Place,
     Size,
     at,
+    pinned,
     product,
 )
 from chainrule.compiler.loops import (
@@ -32,17 +35,22 @@ from chainrule.compiler.loops import (
     llvm_type,
     memory_type,
 )
+from chainrule.compiler.outer_products import Rows, Source
+from chainrule.compiler.picked import is_picked, picked_strides
 from chainrule.compiler.simplify import with_operands
 from chainrule.compiler.tiling import Operands, plan_contraction, transposable_rows
 from chainrule.core import scalar
 
 __all__ = ["arrange", "emit_product", "is_dot", "is_outer"]
 
+_CACHE_WAY_BYTES = 4096
+_LINE_BYTES = 64
 _SHORT_DEPTH = 48
 """Below this many terms, sums across a vector cost more than a transposed copy."""
 _LONG_DEPTH = 512
 _HALVED_BYTES = 1 << 23
 _EVEN = 2  # products that are unrolled as if their number of terms were known
+_MOST_PICKED = 8  # rows of a tile that each need an address
 _NARROW = 12
 """Up to so many columns, vectors run along the rows: they would not be filled."""
 
@@ -63,7 +71,7 @@ def roles(node: Contract, narrow: int = _NARROW) -> Roles | None:
     The access's axes are: batches, i, j, k. Up to ``narrow`` columns are few.
     """
     ndim = len(node.shape) + 1
-    a, b = strides_of(node.a, ndim), strides_of(node.b, ndim)
+    a, b = picked_strides(node.a, ndim), picked_strides(node.b, ndim)
     if a is None or b is None:
         return None
     i, j, k = ndim - 3, ndim - 2, ndim - 1
@@ -71,11 +79,11 @@ def roles(node: Contract, narrow: int = _NARROW) -> Roles | None:
     is_narrow = isinstance(width, int) and width <= narrow
     if is_narrow and a[i] == 1 and isinstance(height, int) and height >= 64:
         return Roles("outer", True, True)
+    is_deep = not isinstance(node.depth, int) or node.depth >= _SHORT_DEPTH
     if b[j] == 1:
         return Roles("outer", False)
     if a[i] == 1:
         return Roles("outer", True)
-    is_deep = not isinstance(node.depth, int) or node.depth >= _SHORT_DEPTH
     if a[k] == 1 and b[k] == 1 and is_deep:
         return Roles("dot", False)
     return None
@@ -95,14 +103,18 @@ def arrange(given: Definitions) -> Definitions:
     """Give products operands that lie as they need them, by transposed copies."""
     nodes: list[Node] = []
     renamed: dict[Node, Node] = {}
+    colliding = _colliding(given)
     for node in given.nodes:
         current = with_operands(node, renamed)
+        if node in colliding:
+            line = _LINE_BYTES // node.dtype.itemsize
+            current = replace(current, margins=((0, 0), (0, 2 * line)))
         if isinstance(current, Contract) and roles(current) is None:
             i = len(node.shape) - 2
-            a, b = current.a, _copy(current.b, current, without=i)
+            a, b = current.a, _copy(current.b, current, (i + 2, i + 1))
             nodes.append(b.node)
             if strides_of(a, len(node.shape) + 1) is None:
-                a = _copy(a, current, without=i + 1)
+                a = _copy(a, current, (i, i + 2))
                 nodes.append(a.node)
             current = replace(current, a=a, b=b)
         if isinstance(current, Contract) and _is_long(current):
@@ -117,6 +129,26 @@ def arrange(given: Definitions) -> Definitions:
     )
 
 
+def _colliding(given: Definitions) -> set[Node]:
+    """Left operands whose rows displace one another in the first cache.
+
+    Rows a multiple of 4 KiB apart have all their lines in the same few places of it,
+    fewer than a tile has rows. A margin behind each row sets them apart.
+    """
+    bound = pinned(given)
+    return {
+        node
+        for product in given.nodes
+        if isinstance(product, Contract)
+        for node in (product.a.node,)
+        if isinstance(node, Map)
+        and node not in bound
+        and len(node.shape) == 2
+        and isinstance(width := node.shape[1], int)
+        and width * node.dtype.itemsize % _CACHE_WAY_BYTES == 0
+    }
+
+
 def _is_long(node: Contract) -> bool:
     """Whether a product is worth summing in two halves, each by a thread of its own.
 
@@ -126,6 +158,8 @@ def _is_long(node: Contract) -> bool:
     """
     depth, width = node.depth, node.shape[-1]
     if len(node.shape) != 2 or not isinstance(depth, int) or depth % _EVEN:
+        return False
+    if is_picked(node.a):
         return False
     if not isinstance(width, int) or width > depth // 2:
         return False
@@ -138,7 +172,7 @@ def _halved(node: Contract) -> tuple[Contract, Map]:
     """Two products, each over half of the terms, and their sum."""
     assert isinstance(node.depth, int)
     # Where one half ends and the other begins, a line of the cache does as well.
-    line = 64 // node.dtype.itemsize
+    line = _LINE_BYTES // node.dtype.itemsize
     half = -(-node.depth // (2 * line)) * line
     moved = (Index.axis(1), Index.axis(2), Index(((0, half), (3, 1))))
     halves = Contract(
@@ -153,17 +187,12 @@ def _halved(node: Contract) -> tuple[Contract, Map]:
     return halves, total
 
 
-def _copy(access: Access, node: Contract, without: int) -> Access:
-    """The operand as an array of its own: batches, then k and the axis that is left.
-
-    ``without`` is the axis of the product that the operand does not have.
-    """
+def _copy(access: Access, node: Contract, axes: tuple[int, int]) -> Access:
+    """The operand as an array of its own: batches, then two axes of the product."""
     ndim = len(node.shape) + 1
     sizes = (*node.shape, node.depth)
     used = {a for p in access.places if isinstance(p, Index) for a, _ in p.terms}
-    batches = [a for a in range(ndim - 3) if a in used]
-    is_left = without == ndim - 2
-    order = [*batches, *((ndim - 3, ndim - 1) if is_left else (ndim - 1, ndim - 2))]
+    order = [*(a for a in range(ndim - 3) if a in used), *axes]
     places: list[Place] = [Index()] * ndim
     for position, axis in enumerate(order):
         places[axis] = Index.axis(position)
@@ -217,13 +246,15 @@ def emit_product(
     stored: set[Node],
     batch: int = 1,
     weight_rows: int = 0,
+    examples: int = 0,
 ) -> Chunks:
     """Add a product's kernel to the module; how many chunks it has.
 
     Args:
         batch: a usual batch size.
         weight_rows: of the chunks of a chain that goes over the rows of a weight; 0
-            for a kernel by itself.
+            for another kernel.
+        examples: of the chunks of a chain that goes over the examples; 0 for others.
     """
     (node,) = kernel.cores
     assert isinstance(node, Contract)
@@ -265,6 +296,18 @@ def emit_product(
             emitters[id(f)] = e
         return emitters[id(f)]
 
+    if examples:
+        whole = -(-at(columns, batch) // plan.tile_columns) * plan.tile_columns
+        each = rows if isinstance(node.shape[0], Blocks) else examples
+        assert isinstance(each, int)
+        plan = replace(plan, rows_per_chunk=each, columns_per_chunk=whole)
+    if is_picked(node.a):
+        heights = tuple(h for h in plan.heights if h <= _MOST_PICKED)
+        plan = replace(plan, heights=heights)
+    is_even = not any(
+        isinstance(s, int) and s % _EVEN for s in (node.total, node.depth)
+    )
+    is_even = is_even and isinstance(node.total, int)
     where: list[Position] = []
 
     def extents(f: Function) -> tuple[Any, Any, Any]:
@@ -286,21 +329,37 @@ def emit_product(
         where[:] = e.decode(batch, batches)
 
         def start(access: Access) -> Value:
-            zeros = [Position(Value("i64", "0"))] * 3
-            places = [e._at(x, [*where, *zeros]) for x in access.places]
+            places = [
+                ZERO if isinstance(x, Dynamic) else e._at(x, [*where, *[ZERO] * 3])
+                for x in access.places
+            ]
             address = e._address(access.node, places)
             return f.at(e.pointer(access.node), address.base, plan.element)
 
         def stride(access: Access, axis: int) -> int | Value:
-            strides = strides_of(access, ndim)
+            strides = picked_strides(access, ndim)
             assert strides is not None
             found = strides[axis]
             return found if isinstance(found, int) else e.size(found)
 
+        def row(access: Access, axis: int, f: Function, number: Value) -> Value:
+            """Where a picked row begins; whatever is read, it is one of the rows."""
+            first = access.places[0]
+            assert isinstance(first, Dynamic)
+            positions = [*where, *[ZERO] * 3]
+            positions[axis] = Position(number)
+            where_listed = [e._at(x, positions) for x in first.access.places]
+            index = e.load(first.access.node, where_listed)
+            last = f.binary("sub", e.size(first.size), Value("i64", "1"))
+            index = f.intrinsic("umin", index, last)
+            return f.binary("mul", index, e.size(access.node.strides[0]))
+
         across = stride(vectors, k if form == "outer" else q)
         return Operands(
             start(scalars), start(vectors), stride(scalars, p), stride(scalars, k),
-            across, depth_of(f, batch),
+            across, depth_of(f, batch), is_even,
+            rows=partial(row, node.a, ndim - 3) if is_picked(node.a) else None,
+            terms=partial(row, node.b, ndim - 1) if is_picked(node.b) else None,
         )  # fmt: skip
 
     def epilogue(
@@ -315,35 +374,33 @@ def emit_product(
             e.remember(node, positions, sums)
             e.store_all(results, lambda r: positions)
 
-    def prepare(f: Function, batch: Value, first: Value, last: Value) -> None:
-        """Make the chunk's rows of the left operand, or its half of them."""
+    def make(f: Function, batch: Value, first: Value, last: Value) -> None:
+        """Rows of the left operand, or one of its halves of them."""
         e = emitter(f)
         begin = f.binary("mul", batch, e.size(node.depth))
         end = f.binary("add", begin, depth_of(f, batch) or e.size(node.depth))
-        picked = [p for r in own_rows for p in _picked(r)]
         with f.loop(first, last) as loop, e.scope():
             row = Position(loop.index)
             for root in own_rows:
                 for access in root.operands:
                     e.hoist(access, [row])
-            # Rows picked from a large data set are not in any cache: while one is
-            # copied, the next is asked for.
-            after = f.binary("add", loop.index, Value("i64", "1"))
-            after = e.least(after, f.binary("sub", last, Value("i64", "1")))
-            following = [
-                (access, [e._at(p, [Position(after), ZERO]) for p in access.places[:1]])
-                for access in picked
-            ]
+            e.along(begin, end, lambda p: e.store_all(own_rows, lambda r: [row, p]))
 
-            def body(position: Position) -> None:
-                e.store_all(own_rows, lambda r: [row, position])
-                for access, places in following:
-                    address = e._address(access.node, [*places, position])
-                    pointer = e.pointer(access.node)
-                    kind = memory_type(access.node.dtype)
-                    f.prefetch(f.at(pointer, address.base, kind))
+    copied = [access for r in own_rows for access in _picked(r)]
 
-            e.along(begin, end, body)
+    def origins(f: Function, batch: Value, row: Value) -> list[Source]:
+        """Where rows that are picked from a large data set lie: not in any cache."""
+        e = emitter(f)
+        begin = Position(f.binary("mul", batch, e.size(node.depth)))
+        found = []
+        with e.scope():
+            for access in copied:
+                places = [e._at(p, [Position(row), begin]) for p in access.places]
+                address = e._address(access.node, places)
+                dtype = access.node.dtype
+                place = f.at(e.pointer(access.node), address.base, memory_type(dtype))
+                found.append(Source(place, dtype.itemsize))
+        return found
 
     read = [n for n in _read_with(kernel, stored) if n.shape == node.shape]
     picked = [] if batches or swapped else [a for r in results for a in _picked(r)]
@@ -363,7 +420,7 @@ def emit_product(
 
     emit_contraction(
         module, f"cr_{kernel.name}", plan, operands, epilogue, extents=extents,
-        prepare=prepare if own_rows else None,
+        fresh=Rows(make, origins) if own_rows else None,
         ahead=ahead if read or picked else None,
     )  # fmt: skip
     return Chunks(

@@ -64,7 +64,7 @@ EMITTERS: dict[str, Callable[..., Chunks]] = {
 
 SLOT_POOL, SLOT_PARALLEL, SLOT_STACKED, SLOT_NUM_STACKED = 1, 2, 4, 5
 
-_SERIAL_NS = 16000
+_SERIAL_NS = 12000
 """A phase that takes less on one thread is not worth handing out."""
 
 
@@ -111,10 +111,15 @@ def assemble(
             emit = EMITTERS.get(kernel.kind, emit_loops)
             given: dict[str, Any] = {}
             chain = chain_of[kernel]
+            by_weight = weight_rows(chain, fused.in_place, batch or 1)
+            each = 0 if by_weight else images_each(chain)
             if kernel.kind == "product":
-                given["batch"] = batch or 1
-                given["weight_rows"] = weight_rows(chain, fused.in_place, batch or 1)
-            elif each := images_each(chain):
+                given |= {
+                    "batch": batch or 1,
+                    "weight_rows": by_weight,
+                    "examples": each,
+                }
+            elif each:
                 given["images"] = each
             chunks[kernel] = emit(module, kernel, target, slots, fused.stored, **given)
     for node in fused.stored:

@@ -6,6 +6,9 @@ others make, only the images that it works on itself. It is cut into chunks by i
 thread takes some images through the whole chain while they are in its caches, where
 phases would send every value of the batch through memory.
 
+Rows of examples form such chains as well: what a small network makes of some rows, and
+the sums over them that ``picked`` makes, while the rows are in the caches.
+
 Another chain has two products: the one that sends a gradient back through a large
 weight, and the one that makes the weight's own gradient and with it overwrites the
 weight. It is cut into chunks by the weight's rows, which so come from memory once.
@@ -20,6 +23,7 @@ from chainrule.compiler.fusion import Fused, Kernel
 from chainrule.compiler.ir import (
     Access,
     Alias,
+    Blocks,
     Contract,
     Convolution,
     Dynamic,
@@ -54,6 +58,10 @@ _FEW_EXAMPLES = 64
 _WEIGHT_ROWS = 16  # or a multiple: as many as any vector has lanes
 
 _BY_IMAGE = ("convolution", "spread", "columns", "map", "rows")
+_BATCH = Extent(1, 0)
+_EXAMPLES = 32
+"""Rows of a chunk, unless sums over blocks of them say how many."""
+_SMALL_WEIGHT_BYTES = 256 << 10
 
 
 def phases_of(fused: Fused, batch: int | None) -> list[list[Chain]]:
@@ -63,7 +71,9 @@ def phases_of(fused: Fused, batch: int | None) -> list[list[Chain]]:
         batch: a usual batch size, if there is one.
     """
     by_image = {
-        k for k in fused.kernels if batch and batch >= _LEAST_IMAGES and _is_by_image(k)
+        k
+        for k in fused.kernels
+        if batch and batch >= _LEAST_IMAGES and (_is_by_image(k) or _is_by_example(k))
     }
     makers = {root: k for k in fused.kernels for root in k.roots}
     level: dict[Kernel, int] = {}
@@ -95,10 +105,36 @@ def _is_by_image(kernel: Kernel) -> bool:
     return (
         kernel.kind in _BY_IMAGE
         and bool(kernel.shape)
-        and first == Extent(1, 0)
+        and first == _BATCH
         and len(rest) >= 2
         and all(isinstance(s, int) for s in rest)
     )
+
+
+def _is_by_example(kernel: Kernel) -> bool:
+    """Whether a kernel goes over rows, one for each example, or over blocks of them."""
+    if kernel.kind == "product":
+        (core,) = kernel.cores
+        assert isinstance(core, Contract)
+        if _block_of(kernel):
+            return True
+        depth, width = core.depth, core.shape[-1]
+        if not (isinstance(depth, int) and isinstance(width, int)):
+            return False
+        is_small = depth * width * core.dtype.itemsize <= _SMALL_WEIGHT_BYTES
+        return is_small and len(core.shape) == 2 and core.shape[0] == _BATCH
+    return (
+        kernel.kind in ("map", "rows")
+        and kernel.shape[:1] == (_BATCH,)
+        and len(kernel.shape) + len(kernel.inner) <= 2
+        and all(isinstance(s, int) for s in (*kernel.shape[1:], *kernel.inner))
+    )
+
+
+def _block_of(kernel: Kernel) -> int:
+    """How many examples each sum of a kernel is over, if they are sums over blocks."""
+    first = kernel.shape[0] if kernel.shape else 0
+    return first.each if isinstance(first, Blocks) else 0
 
 
 def _reads(kernel: Kernel, stored: set[Node]) -> list[Access]:
@@ -131,9 +167,11 @@ def _is_aligned(
             return False  # its first axis may be another
         if makers.get(node) is other:
             mine.append(access)
+    own = Index.axis(0)
+    if each := _block_of(kernel):
+        own = Index(((0, each), (len(kernel.shape), 1)))
     return bool(mine) and all(
-        a.places and a.places[0] == Index.axis(0) and a.node.shape[0] == Extent(1, 0)
-        for a in mine
+        a.places and a.places[0] == own and a.node.shape[0] == _BATCH for a in mine
     )
 
 
@@ -200,9 +238,12 @@ def weight_rows(chain: Chain, in_place: dict[Node, Leaf], batch: int) -> int:
 
 
 def images_each(chain: Chain) -> int:
-    """How many images a chunk of a chain has; 0 for products and single kernels."""
-    if len(chain) == 1 or chain[0].kind == "product":
+    """How many images, or examples, a chunk of a chain has; 0 for single kernels."""
+    if len(chain) == 1:
         return 0
+    blocks = max(_block_of(k) for k in chain)
+    if blocks or any(k.kind == "product" for k in chain):
+        return blocks or _EXAMPLES
     per_image = sum(estimated_ns(k, 17) - estimated_ns(k, 1) for k in chain) / 16
     return max(1, min(16, math.ceil(_CHUNK_NS / max(per_image, 1.0))))
 
@@ -213,7 +254,7 @@ def estimated_ns(kernel: Kernel, n: int) -> float:
     inner = at(product(kernel.inner), n)
     results = max(len(kernel.roots), 1)
     if kernel.kind == "product":
-        return float(positions * (inner / 40 + 0.2 * results))
+        return float(positions * (inner / 60 + 0.12 * results))
     for core in kernel.cores:
         if isinstance(core, Convolution):
             g = core.geometry

@@ -6,11 +6,11 @@ of its terms, so results do not depend on the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from chainrule.compiler.emit import Value
+from chainrule.compiler.emit import Function, Value
 from chainrule.compiler.host import Target
 
 __all__ = ["Operands", "Plan", "Size", "plan_contraction", "transposable_rows"]
@@ -57,7 +57,11 @@ class Operands:
         row_stride: of S along p.
         depth_stride: of S along k; 1 in the form "dot".
         vector_stride: of V along k ("outer") or along q ("dot").
-        depth: K, an even number, where batches differ; the plan then knows none.
+        depth: K where batches differ; the plan then knows none.
+        is_even: whether such a K is an even number.
+        rows: ``rows(function, p)`` is where a row of S begins, in elements, if a list
+            of indices says so instead of the stride.
+        terms: ``terms(function, k)``, likewise for what V has along q.
     """
 
     scalars: Value
@@ -66,6 +70,9 @@ class Operands:
     depth_stride: Size
     vector_stride: Size
     depth: Value | None = None
+    is_even: bool = True
+    rows: Callable[[Function, Value], Value] | None = None
+    terms: Callable[[Function, Value], Value] | None = None
 
 
 @dataclass(frozen=True)

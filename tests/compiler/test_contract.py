@@ -7,6 +7,7 @@ import itertools
 import mmap
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ pytest.importorskip("llvmlite", reason="native code needs llvmlite")
 import chainrule as cr
 from chainrule import nn, optim
 from chainrule.compiler.host import host_target, usable_targets
+from chainrule.compiler.ir import at
 from chainrule.compiler.pipeline import build
 from chainrule.core.capture import capture
 from chainrule.errors import IndexingError
@@ -467,6 +469,79 @@ class Guarded:
         return found
 
 
+class GuardedResults:
+    """NumPy, except that new arrays end where memory ends."""
+
+    def __init__(self, guards: Guarded) -> None:
+        self.empty = guards.empty
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+
+def small_steps() -> dict[str, tuple[Callable[..., Any], list[Any]]]:
+    """Steps of training, and what they take: sizes that fill no vector and no block."""
+
+    def step(model: nn.Module, name: str) -> Callable[..., Any]:
+        chosen = optim.optimizer(name, model.named_parameters(), lr=0.01)
+
+        def run(x: Any, y: Any) -> Any:
+            loss = nn.softmax_cross_entropy(model(x), y)
+            loss.backward()
+            chosen.step()
+            chosen.zero_grad()
+            return loss
+
+        return run
+
+    cr.manual_seed(0)
+    linear = step(nn.mlp(1025, [], 7).initialize(0), "momentum")
+    layers = step(nn.mlp(33, [17, 5], 3).initialize(0), "adam")
+    image = nn.Sequential(nn.Conv(1, 3, 3), nn.ReLU(), nn.MaxPool(2), nn.Flatten(),
+                          nn.Dense(3 * 9, 3)).initialize(0)  # fmt: skip
+    rows = np.random.default_rng(0).integers(0, 40, 37)
+    return {
+        "a linear classifier in place": (
+            lambda i, x, y: linear(x[i], y[i]), [rows, normal(40, 1025), ints(7, 40)]
+        ),
+        "layers in a chain": (layers, [normal(37, 33), ints(3, 37)]),
+        "convolution": (step(image, "sgd"), [normal(9, 8, 8, 1), ints(3, 9)]),
+    }  # fmt: skip
+
+
+def train_between_guards() -> None:
+    """Steps of training with inputs, values, results and weights at ends of pages."""
+    from chainrule.compiler import program
+
+    for name, (f, given) in small_steps().items():
+        guards = Guarded()
+        given = [np.float32(a) if a.dtype.kind == "f" else a for a in given]
+        arrays = [guards.copy(a) for a in given]
+        graph = capture(f, [cr.Tensor(a) for a in arrays])
+        machine = build(graph).machine
+        n = graph.batch or 0
+        variables = [v for v, _ in machine._leaves if v.kind == "variable"]
+        before = [v.source._array.copy() for v in variables]
+        first = machine.run(arrays, n)
+        after = [v.source._array.copy() for v in variables]
+        for node in machine._arena_nodes:
+            slot = machine.layout.buffers[node]
+            held = tuple(at(s, n) for s in node.held)
+            place = guards.empty(held, node.dtype)
+            place[...] = node.fill
+            machine._context[slot] = place.ctypes.data
+        for v, start in zip(variables, before, strict=True):
+            v.source._array = guards.copy(start)
+        program.np = GuardedResults(guards)
+        try:
+            results = machine.run(arrays, n)
+        finally:
+            program.np = np
+        now = [v.source._array for v in variables]
+        for y, e in zip([*results, *now], [*first, *after], strict=True):
+            np.testing.assert_array_equal(y, e, err_msg=name)
+
+
 def run_between_guards() -> None:
     """All the views and some products, with every buffer at the end of a page."""
     cases = [(f, [normal(4, 6, 5)]) for f in VIEWS.values()]
@@ -505,6 +580,7 @@ def test_nothing_outside_of_a_buffer_is_touched(target, monkeypatch):
 
 if __name__ == "__main__":
     run_between_guards()
+    train_between_guards()
 
 
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "multiclass_hinge"])

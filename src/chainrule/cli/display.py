@@ -17,6 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from chainrule.errors import counted
 from chainrule.files import write_atomically
 from chainrule.tasks import TASKS
 from chainrule.tasks.words import duration_text, score_name, score_text, share_text
@@ -126,7 +127,9 @@ def after_training(run: Run, told: Mapping[str, Any], as_json: bool) -> None:
     _print_methods(console, run.results)
     best, epochs = run.results.get("best_epoch"), run.results.get("epochs")
     if epochs is not None:
-        parts = [f"{epochs} epochs in {duration_text(run.results['time_s'])}"]
+        parts = [
+            f"{counted(epochs, 'epoch')} in {duration_text(run.results['time_s'])}"
+        ]
         parts += [f"best epoch {best}"] if best else []
         parts += [run.reason] if run.reason != "epochs" else []
         console.print("  " + ", ".join(parts), soft_wrap=True)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chainrule.compiler.emit import Function, Module, Value, i64, vector
+from chainrule.compiler.emitter import Chunks, Emitter, Position, Slots, llvm_type
 from chainrule.compiler.fusion import Kernel
 from chainrule.compiler.host import Target
 from chainrule.compiler.ir import (
@@ -24,7 +25,6 @@ from chainrule.compiler.ir import (
     Packed,
     Size,
 )
-from chainrule.compiler.loops import Chunks, Emitter, Position, Slots, llvm_type
 from chainrule.compiler.polyphase import Phase, channels_of, columns_of, polyphase
 from chainrule.compiler.tile import Term, Tile, sum_across
 

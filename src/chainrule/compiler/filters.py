@@ -16,10 +16,10 @@ from contextlib import contextmanager
 
 from chainrule.compiler.convolution import Writer, full_strides
 from chainrule.compiler.emit import Module, Value, i64
+from chainrule.compiler.emitter import Chunks, Slots
 from chainrule.compiler.fusion import Kernel
 from chainrule.compiler.host import Target
 from chainrule.compiler.ir import Convolution, Node
-from chainrule.compiler.loops import Chunks, Slots
 from chainrule.compiler.tile import Term, Tile
 
 __all__ = ["emit_filters"]

@@ -308,8 +308,10 @@ class _Fusion:
                 for operand in r.operands
                 for a in self._leaves(operand)
             }
+            # What both read is as large as they are, or a stack of such values.
             is_shared = not node.shape or any(
-                n in mine and n.shape == node.shape for n in (*kernel.roots, *theirs)
+                n in mine and n.shape[-len(node.shape) :] == node.shape
+                for n in (*kernel.roots, *theirs)
             )
             if (
                 is_shared

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 from chainrule.compiler.emit import Function, Module, Value, i64, vector
 from chainrule.compiler.emit import number as literal
+from chainrule.compiler.emitter import Chunks, Emitter, Position, Slots, llvm_type
 from chainrule.compiler.fusion import Kernel
 from chainrule.compiler.host import Target
 from chainrule.compiler.ir import Node, Size, Spread
-from chainrule.compiler.loops import Chunks, Emitter, Position, Slots, llvm_type
 
 __all__ = ["emit_spread"]
 

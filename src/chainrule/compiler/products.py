@@ -8,6 +8,15 @@ from typing import Any, NamedTuple
 
 from chainrule.compiler.contraction import emit_contraction
 from chainrule.compiler.emit import Function, Module, Value
+from chainrule.compiler.emitter import (
+    ZERO,
+    Chunks,
+    Emitter,
+    Position,
+    Slots,
+    llvm_type,
+    memory_type,
+)
 from chainrule.compiler.fusion import Kernel, strides_of
 from chainrule.compiler.host import Target
 from chainrule.compiler.ir import (
@@ -25,15 +34,6 @@ from chainrule.compiler.ir import (
     at,
     pinned,
     product,
-)
-from chainrule.compiler.loops import (
-    ZERO,
-    Chunks,
-    Emitter,
-    Position,
-    Slots,
-    llvm_type,
-    memory_type,
 )
 from chainrule.compiler.outer_products import Rows, Source
 from chainrule.compiler.picked import is_picked, picked_strides

@@ -19,6 +19,7 @@ import numpy as np
 
 from chainrule.compiler.convolution import emit_convolution, emit_pack
 from chainrule.compiler.emit import Function, Module, Value, i64
+from chainrule.compiler.emitter import FIRST_SLOT, SLOT_FAULT, Chunks, Slots
 from chainrule.compiler.filters import emit_filters
 from chainrule.compiler.fusion import Fused, Kernel
 from chainrule.compiler.host import Target
@@ -31,13 +32,7 @@ from chainrule.compiler.ir import (
     product,
     sources,
 )
-from chainrule.compiler.loops import (
-    FIRST_SLOT,
-    SLOT_FAULT,
-    Chunks,
-    Slots,
-    emit_loops,
-)
+from chainrule.compiler.loops import emit_loops
 from chainrule.compiler.native import Library, attributes
 from chainrule.compiler.pooling import emit_spread
 from chainrule.compiler.products import emit_product

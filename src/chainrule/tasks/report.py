@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.errors import counted
 from chainrule.explanation.features import Activation
 from chainrule.files import write_atomically
 from chainrule.tasks.inside import LayerCost
@@ -220,7 +221,8 @@ def _tiles(report: Report) -> dict[str, str]:
     if "num_parameters" in results:
         tiles["parameters"] = f"{results['num_parameters']:,}"
     if epochs is not None:
-        tiles["best epoch"] = f"{best} of {epochs}" if best else f"{epochs} epochs"
+        none = counted(epochs, "epoch")
+        tiles["best epoch"] = f"{best} of {epochs}" if best else none
     if time_s is not None:
         tiles["training time"] = duration_text(time_s)
     return tiles

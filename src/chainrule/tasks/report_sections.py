@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chainrule.errors import counted
 from chainrule.explanation.features import confused_pairs
 from chainrule.tasks.charts import (
     curves,
@@ -92,7 +93,8 @@ def _told(
         f"{part} from {score_text(name, values[0])} to {score_text(name, values[-1])}"
         for part, values in series.items()
     ]
-    told = f"{score_name(name)} over {len(epochs)} epochs: {', '.join(parts)}"
+    over = counted(len(epochs), "epoch")
+    told = f"{score_name(name)} over {over}: {', '.join(parts)}"
     return told + (f"; best epoch {best}" if best else "")
 
 

@@ -83,7 +83,7 @@ class ImpulseNoise(Corruption):
     name = "noise"
     kind = "impulse"
     equation = "y = 0 or 255 with probability s, else x"
-    baselines = ("non_local_means",)
+    baselines = ("median", "non_local_means")
 
     share: float = 0.1
 

@@ -34,6 +34,7 @@ from chainrule.compiler.dot_products import DotProducts, StreamedDotProducts
 from chainrule.compiler.emit import Function, Module, Value, i64
 from chainrule.compiler.outer_products import (
     Ahead,
+    DirectOuterProducts,
     FreshOuterProducts,
     OuterProducts,
     PackedOuterProducts,
@@ -96,7 +97,7 @@ def emit_contraction(
     begin = value_of(0) if plan.all_rows else f.binary("mul", row_block, i64(each))
     end = least(f, f.binary("add", begin, i64(each)), rows)
     kind = _kind(plan)
-    if fresh and kind is OuterProducts:
+    if fresh and kind in (OuterProducts, DirectOuterProducts):
         kind = partial(FreshOuterProducts, fresh, batch, rows)
     elif fresh:
         fresh.make(f, batch, begin, end)
@@ -119,4 +120,8 @@ def _kind(plan: Plan) -> Callable[..., Chunk]:
         return StreamedDotProducts if plan.streamed else DotProducts
     if plan.streamed:
         return StreamedOuterProducts
-    return PackedOuterProducts if plan.block else OuterProducts
+    if plan.block:
+        return PackedOuterProducts
+    is_exact = plan.rows is not None and plan.rows % plan.heights[0] == 0
+    is_direct = is_exact and not plan.transposed
+    return DirectOuterProducts if is_direct else OuterProducts

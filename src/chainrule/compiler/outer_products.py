@@ -11,6 +11,7 @@ from chainrule.compiler.tiling import Size
 
 __all__ = [
     "Ahead",
+    "DirectOuterProducts",
     "FreshOuterProducts",
     "OuterProducts",
     "PackedOuterProducts",
@@ -19,13 +20,12 @@ __all__ = [
     "StreamedOuterProducts",
 ]
 
-# Steps of k in one round: counting takes ports that products need.
-_UNROLL = 2
-_UNROLL_OPEN = 4  # where their number is known at run time only
+_UNROLL = 2  # steps of k in one round: counting takes ports that products need
 
 Ahead = Callable[[Function, Value, Value], None]
 
 _LINE_BYTES = 64
+_FIRST_LINES = 8  # of a row; the processor sees by itself that more will follow
 
 
 class Source(NamedTuple):
@@ -138,6 +138,9 @@ class OuterProducts(Chunk):
         def step(values: Sequence[Value], k: Value) -> list[Value]:
             return self._outer_step(values, rows, part, k)
 
+        def done(sums: Sequence[Value]) -> None:
+            self._put(sums, places, p, q, part.masks)
+
         def before() -> list[Value]:
             if not self.is_summed_by_blocks:
                 return zeros
@@ -186,26 +189,59 @@ class OuterProducts(Chunk):
             values = many(depth - depth % unroll, unroll)
             for i in range(depth - depth % unroll, depth):
                 values = step(values, i64(i))
-            store(values[2:])
+            done(values[2:])
             return
         if at.depth is not None and at.is_even:
-            store(many(depth, _UNROLL)[2:])
+            done(many(depth, _UNROLL)[2:])
             return
-        unroll = _UNROLL if self.plan.transposed else _UNROLL_OPEN
+        unroll = _UNROLL if self.plan.transposed else self.plan.unroll
         whole = f.binary("and", depth, i64(-unroll))
         is_some = f.compare("icmp sgt", whole, i64(0))
-        with f.when(is_some):
-            store(many(whole, unroll)[2:])
-        if not self.is_summed_by_blocks:
-            with f.when(f.compare("icmp eq", whole, i64(0))):
-                store(zeros)
-        with f.loop(whole, depth) as loop:
-            k = loop.index
-            at_s = f.at(s, times(f, k, at.depth_stride), element)
-            at_v = f.at(part.vectors, times(f, k, part.vector_stride), element)
-            at_v = part.vectors if at.terms else at_v
-            sums = [f.load(place, self.type) for place in places]
-            store(step([at_s, at_v, *sums], k)[2:])
+
+        def rest() -> None:
+            if not self.is_summed_by_blocks:
+                with f.when(f.compare("icmp eq", whole, i64(0))):
+                    store(zeros)
+            with f.loop(whole, depth) as loop:
+                k = loop.index
+                at_s = f.at(s, times(f, k, at.depth_stride), element)
+                at_v = f.at(part.vectors, times(f, k, part.vector_stride), element)
+                at_v = part.vectors if at.terms else at_v
+                sums = [f.load(place, self.type) for place in places]
+                store(step([at_s, at_v, *sums], k)[2:])
+
+        if not self.is_direct:
+            with f.when(is_some):
+                store(many(whole, unroll)[2:])
+            rest()
+            return
+        is_all = f.compare("icmp eq", whole, value_of(depth))
+        with f.when(f.binary("and", is_some, is_all)):
+            done(many(whole, unroll)[2:])
+        with f.when(f.compare("icmp slt", whole, value_of(depth))):
+            with f.when(is_some):
+                store(many(whole, unroll)[2:])
+            rest()
+            f.store(p, self.start)
+            f.store(after, self.row)
+            columns = minus(f, self.last_column, q)
+            count = least(f, value_of(columns), width * lanes)
+            self.hand_out(tile, p, q, part.masks, count)
+
+    is_direct = False
+    """Whether sums go to the epilogue as they are in registers."""
+
+    def _put(
+        self,
+        sums: Sequence[Value],
+        places: Sequence[Value],
+        p: Value,
+        q: Value,
+        masks: Sequence[Value | None],
+    ) -> None:
+        """Put a tile's sums down, for ``rows`` to hand out."""
+        for total, place in zip(sums, places, strict=True):
+            self.f.store(total, place)
 
     def _outer_step(
         self, values: Sequence[Value], rows: Sequence[Size], part: _Part, k: Value
@@ -255,6 +291,43 @@ class OuterProducts(Chunk):
             f.prefetch(f.at(address, far, "i8"))
 
 
+class DirectOuterProducts(OuterProducts):
+    """Tiles of one height that fit the rows exactly.
+
+    Nothing is computed twice, so sums go to the epilogue from the registers: it is
+    written out for each of them. Of few terms, a tile takes no longer than what is
+    made of its sums, and the way through memory counts.
+    """
+
+    is_direct = True
+
+    def strip(
+        self, first: Value, q: Value, masks: Sequence[Value | None], count: Size
+    ) -> None:
+        f, at, height = self.f, self.at, self.plan.heights[0]
+        v = f.at(at.vectors, q, self.plan.element)
+        part = _Part(at.scalars, v, at.vector_stride, masks, self.depth)
+        with f.loop(first, self.last_row, height) as tiles:
+            p = tiles.index
+            self._outer(self.scratch, p, q, p, height, part)
+
+    def _put(
+        self,
+        sums: Sequence[Value],
+        places: Sequence[Value],
+        p: Value,
+        q: Value,
+        masks: Sequence[Value | None],
+    ) -> None:
+        f, width = self.f, len(masks)
+        for j, mask in enumerate(masks):
+            column = f.binary("add", q, i64(j * self.plan.lanes))
+            extra = self.columns(f, column, mask) if self.columns else None
+            for i, total in enumerate(sums[j::width]):
+                row = f.binary("add", p, i64(i))
+                self.epilogue(f, total, row, column, mask, extra)
+
+
 class FreshOuterProducts(OuterProducts):
     """Tiles whose rows of S are made just before, and then in the caches.
 
@@ -270,10 +343,20 @@ class FreshOuterProducts(OuterProducts):
 
     def emit(self, first: Value, last: Value, left: Value, right: Value) -> None:
         f, height = self.f, self.plan.heights[0]
+        self._ask_for_first(first)
         with f.loop(first, last, height) as tiles:
             end = least(f, f.binary("add", tiles.index, i64(height)), last)
             self.fresh.make(f, self.batch, tiles.index, end)
             super().emit(tiles.index, end, left, right)
+
+    def _ask_for_first(self, first: Value) -> None:
+        """Ask for what the first tile's rows come from, all at once."""
+        f = self.f
+        some = i64(_FIRST_LINES)
+        with f.loop(0, self.plan.heights[0]) as rows:
+            sources = self._sources(f.binary("add", first, rows.index))
+            with f.loop(0, some) as lines:
+                self._ask_for(sources, lines.index, self.depth)
 
     def _sources(self, row: Value) -> Sequence[Source]:
         # Of those behind the last row, that of the last.

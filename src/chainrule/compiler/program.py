@@ -201,11 +201,14 @@ def _emit_phase(module: Module, chains: Sequence[Chain], slot: int) -> None:
         module.add(f)
         return
     counts = [_slot(f, slot + 1 + i) for i in range(len(chains))]
-    halves = [
-        # Of odd counts, the larger half is first here and second there.
-        f.binary("lshr", f.binary("add", count, i64((i + 1) % 2)), i64(1))
-        for i, count in enumerate(counts)
-    ]
+    halves = []
+    total = i64(0)
+    for count in counts:
+        # Of odd counts, the larger half comes first and second by turns: all first
+        # halves are then the first thread's range.
+        turn = f.binary("and", f.binary("xor", total, i64(1)), i64(1))
+        halves.append(f.binary("lshr", f.binary("add", count, turn), i64(1)))
+        total = f.binary("add", total, count)
     before = halves[0]
     for half in halves[1:]:
         before = f.binary("add", before, half)

@@ -98,6 +98,7 @@ class Plan:
         transposed: whether the epilogue gets columns of T instead of rows: T[:, q] as
             one vector, with p = 0. For T of few rows, which a tile then holds whole.
         all_rows: whether a chunk has all rows of T, ``rows_per_chunk`` at a time.
+        unroll: how many terms a round has, if K is known at run time only.
     """
 
     form: Literal["outer", "dot"]
@@ -115,6 +116,7 @@ class Plan:
     transposed: bool = False
     streamed: bool = False
     all_rows: bool = False
+    unroll: int = 4
 
     @property
     def tile_columns(self) -> int:
@@ -163,11 +165,14 @@ def plan_contraction(
             width, height = _SHALLOW_TILES[target.num_registers]
         if columns is not None:
             width = min(width, -(-columns // lanes))
+        fair = range(height, height * 2 // 3, -1)
         if rows is None:
-            heights = tuple(dict.fromkeys(h for h in (height, 8, 4, 1) if h <= height))
+            first = min(typical[0], height) if usual else height
+            heights = tuple(dict.fromkeys(h for h in (first, 8, 4, 1) if h <= first))
         else:
-            fair = range(height, height * 2 // 3, -1)
+            exact = range(_MOST_SUMS[target.num_registers] // width, height // 2, -1)
             heights = (rows if rows <= height else _height(rows, fair),)
+            heights = next(((h,) for h in exact if rows % h == 0), heights)
     tile = 2 * heights[0] * width * lanes * typical[2]
     row_tiles = -(-typical[0] // heights[0])
     column_tiles = -(-typical[1] // (width * lanes))
@@ -230,6 +235,7 @@ def plan_contraction(
         ahead=is_streamed or (asks_ahead and not block),
         transposed=transposed,
         streamed=is_streamed,
+        unroll=2 if typical[2] % 4 == 2 else 4,
     )
 
 
@@ -239,7 +245,9 @@ def transposable_rows(target: Target, element: str) -> int:
     return min(height, target.lanes(element))
 
 
-# Width in vectors and height of the tile, by the number of vector registers.
+# How many sums fit beside their operands, by the number of vector registers; then
+# width in vectors and height of the usual tile.
+_MOST_SUMS = {32: 28, 16: 12}
 _TILES = {32: (2, 13), 16: (2, 6)}
 
 # A large result of few terms each is a stream to memory, which fetches few rows at a

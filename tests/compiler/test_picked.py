@@ -1,4 +1,4 @@
-"""Linear classifiers that read their minibatches where they lie in a data set."""
+"""Minibatches read where they lie in a data set, and taken block by block."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ rng = np.random.default_rng(5)
 PICTURES = rng.normal(0.4, 0.3, (EXAMPLES, WIDTH))
 LABELS = rng.integers(0, CLASSES, EXAMPLES)
 ROWS = [rng.integers(-EXAMPLES, EXAMPLES, n) for n in BATCHES]
+
+
+def lines(text: str) -> list[str]:
+    return dedent(text).strip().splitlines()
 
 
 def classifier(dtype: str, loss: Any = nn.softmax_cross_entropy) -> tuple[Any, Any]:
@@ -80,7 +84,7 @@ def test_rows_are_read_in_place_and_a_block_goes_through_both_products():
         v2: float32[n, 10] = sum over k < 1024 of x[rows_checked[i], k]·w[k, j]
         v36_blocks: float32[⌈n/96⌉, 10, 1024] = sum over l < 96 (of n) of v34[96·i + l, j]·x[rows_checked[96·i + l], k]
     """  # noqa: E501
-    assert products == dedent(expected).strip().splitlines()
+    assert products == lines(expected)
     assert "[n, 1024]" not in text
     first, second = run.text("memory").splitlines()[:2]
     assert "k1 (map) → k2 (product) → k3 (rows) → k5 (product)" in first
@@ -136,3 +140,75 @@ def test_rows_a_page_apart_get_room_between():
     found = run(cr.Tensor(x))
     np.testing.assert_allclose(found.numpy(), hidden @ v.numpy(), rtol=1e-4)
     assert "float32[n, 0+1024+32]" in run.text("arrange")
+
+
+def perceptron(dtype: str = "float32") -> tuple[Any, Any]:
+    """A step of training of two small layers, and the weights that it changes."""
+    start = np.random.default_rng(2)
+    shapes = {"w1": (600, 20), "w2": (20, 7)}
+    ws = [
+        cr.Parameter(start.normal(0, 0.05, shape).astype(dtype), name=name)
+        for name, shape in shapes.items()
+    ]
+
+    def step(x: Any, y: Any) -> Any:
+        loss = nn.softmax_cross_entropy(cr.sigmoid(x @ ws[0]) @ ws[1], y)
+        loss.backward()
+        for p in ws:
+            cr.assign(p, p - 0.5 * p.grad)
+            p.grad = None
+        return loss
+
+    return step, ws
+
+
+def steps_of(sizes: tuple[int, ...], dtype: str, compiles: bool) -> list[np.ndarray]:
+    step, ws = perceptron(dtype)
+    run: Any = cr.compile(step) if compiles else step
+    losses = []
+    for n in sizes:
+        numbers = np.random.default_rng(n)
+        x = cr.Tensor(numbers.normal(size=(n, 600)).astype(dtype))
+        losses.append(run(x, cr.Tensor(numbers.integers(0, 7, n))).item())
+    return [np.array(losses), *(w.numpy() for w in ws)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_blocks_of_examples_go_forward_and_back_through_small_layers(dtype):
+    sizes = (128, 65, 97, 64, 1, 300)
+    native = steps_of(sizes, dtype, True)
+    eager, exact = steps_of(sizes, dtype, False), steps_of(sizes, "float64", False)
+    for mine, numpys, right in zip(native, eager, exact, strict=True):
+        rounding = np.abs(numpys - right).max()
+        rounding += 4 * np.finfo(dtype).eps * np.abs(right).max()
+        assert np.abs(mine - right).max() <= 4 * rounding
+
+
+def test_a_batch_has_the_same_bits_whatever_was_captured_first():
+    def last(sizes: tuple[int, ...]) -> list[bytes]:
+        step, ws = perceptron()
+        run = cr.compile(step)
+        for n in sizes:
+            start = perceptron()[1]
+            for w, s in zip(ws, start, strict=True):
+                w.data = s.numpy()
+            x = np.random.default_rng(n).normal(size=(n, 600)).astype(np.float32)
+            run(cr.Tensor(x), cr.Tensor(np.arange(n) % 7))
+        return [w.numpy().tobytes() for w in ws]
+
+    for n in (33, 100):
+        found = [last(before) for before in ((n,), (10, n), (200, n), (96, 50, n))]
+        assert all(f == found[0] for f in found)
+
+
+def test_one_phase_for_the_examples_and_one_for_the_weights():
+    step, _ = perceptron()
+    run = cr.compile(step)
+    x = cr.Tensor(rng.normal(size=(100, 600)).astype(np.float32))
+    run(x, cr.Tensor(np.arange(100) % 7))
+    phases = run.text("memory").split("arena")[0].strip().splitlines()
+    assert phases == lines("""
+        phase 0: k4 (map)
+        phase 1: k0 (product) → k1 (product) → k2 (rows) → k5 (product) → k6 (product) → k8 (product)
+        phase 2: k3 (rows), k7 (columns), k9 (columns)
+    """)  # noqa: E501

@@ -667,6 +667,8 @@ def _depends(
 def _topological(
     kernels: Sequence[Kernel], needs: dict[Kernel, set[Kernel]]
 ) -> list[Kernel]:
+    # Sets have no order of their own, and equal graphs shall become equal programs.
+    number = {k: i for i, k in enumerate(kernels)}
     done: dict[Kernel, None] = {}
     under_way: set[Kernel] = set()
     stack: list[tuple[Kernel, bool]] = [(k, False) for k in reversed(kernels)]
@@ -681,7 +683,8 @@ def _topological(
         else:
             under_way.add(k)
             stack.append((k, True))
-            stack += [(n, False) for n in needs[k] if n not in done]
+            waiting = sorted(needs[k], key=number.__getitem__, reverse=True)
+            stack += [(n, False) for n in waiting if n not in done]
     return list(done)
 
 

@@ -13,7 +13,7 @@ from chainrule.compiler.fusion import Fused, fuse
 from chainrule.compiler.host import Target, host_target
 from chainrule.compiler.ir import Definitions, SquaredBatch
 from chainrule.compiler.lowering import lower
-from chainrule.compiler.picked import arrange_picked
+from chainrule.compiler.picked import arrange_blocks, arrange_picked, is_by_blocks
 from chainrule.compiler.polyphase import arrange_windows
 from chainrule.compiler.products import arrange
 from chainrule.compiler.program import Machine, assemble
@@ -49,6 +49,8 @@ class Build:
     is_cached: bool
     is_general: bool = True
     """Whether it serves other batch sizes than the captured one."""
+    by_blocks: Callable[[int | None], bool] = lambda n: False
+    """Whether sums over the examples are made block by block, for a batch size."""
     texts: dict[str, Callable[[], str]] = field(default_factory=dict)
     _admitted: dict[int | None, bool] = field(default_factory=dict)
     _shapes: dict[int | None, list[tuple[int, ...]]] = field(default_factory=dict)
@@ -57,8 +59,10 @@ class Build:
         """Whether the code is right for a batch size. Nothing is a case of its own."""
         known = self._admitted.get(n)
         if known is None:
+            # The same examples give the same bits, whatever was captured first.
+            is_alike = self.by_blocks(n) == self.by_blocks(self.graph.batch)
             known = n == self.graph.batch or (
-                self.is_general and bool(n) and self.graph.admits(n)
+                self.is_general and bool(n) and self.graph.admits(n) and is_alike
             )
             self._admitted[n] = known
         return known
@@ -151,9 +155,11 @@ def build(graph: CapturedGraph, target: Target | None = None) -> Build:
     return _build(graph, target, graph.batch)
 
 
-def _arranged(simple: Definitions) -> Definitions:
+def _arranged(given: Definitions, by_blocks: bool) -> Definitions:
     """Values in the forms in which kernels make them with least effort."""
-    return arrange_windows(arrange(arrange_picked(arrange_sums(simple))))
+    if by_blocks:
+        given = arrange_blocks(given)
+    return arrange_windows(arrange(given, by_blocks))
 
 
 def _build(graph: CapturedGraph, target: Target, n: int | None) -> Build:
@@ -167,7 +173,12 @@ def _build(graph: CapturedGraph, target: Target, n: int | None) -> Build:
 
     lowered = timed("lower", lambda: lower(graph, n))
     simple = timed("simplify", lambda: simplify(lowered))
-    arranged = timed("arrange", lambda: _arranged(simple))
+    picked = timed("pick", lambda: arrange_picked(arrange_sums(simple)))
+
+    def by_blocks(batch: int | None) -> bool:
+        return n is None and is_by_blocks(picked, batch)
+
+    arranged = timed("arrange", lambda: _arranged(picked, by_blocks(graph.batch)))
     fused = timed("fuse", lambda: fuse(arranged))
     module, layout = timed("kernels", lambda: assemble(fused, target, graph.batch))
     text = timed("text", module.text)
@@ -185,4 +196,6 @@ def _build(graph: CapturedGraph, target: Target, n: int | None) -> Build:
         "assembly": lambda: native.assembly(text, target),
     }
     is_general = n is None
-    return Build(graph, target, machine, fused, times_s, is_cached, is_general, texts)
+    return Build(
+        graph, target, machine, fused, times_s, is_cached, is_general, by_blocks, texts
+    )

@@ -36,7 +36,7 @@ from chainrule.compiler.ir import (
     product,
 )
 from chainrule.compiler.outer_products import Rows, Source
-from chainrule.compiler.picked import is_picked, picked_strides
+from chainrule.compiler.picked import is_picked, is_small_weight, picked_strides
 from chainrule.compiler.simplify import with_operands
 from chainrule.compiler.tiling import Operands, plan_contraction, transposable_rows
 from chainrule.core import scalar
@@ -99,8 +99,12 @@ def is_outer(node: Contract) -> bool:
     return roles(node) == Roles("outer", False)
 
 
-def arrange(given: Definitions) -> Definitions:
-    """Give products operands that lie as they need them, by transposed copies."""
+def arrange(given: Definitions, by_blocks: bool = False) -> Definitions:
+    """Give products operands that lie as they need them, by transposed copies.
+
+    Args:
+        by_blocks: whether blocks of examples go through small weights as a whole.
+    """
     nodes: list[Node] = []
     renamed: dict[Node, Node] = {}
     colliding = _colliding(given)
@@ -117,7 +121,7 @@ def arrange(given: Definitions) -> Definitions:
                 a = _copy(a, current, (i, i + 2))
                 nodes.append(a.node)
             current = replace(current, a=a, b=b)
-        if isinstance(current, Contract) and _is_long(current):
+        if isinstance(current, Contract) and _is_long(current, by_blocks):
             halves, current = _halved(current)
             nodes.append(halves)
         renamed[node] = current
@@ -149,7 +153,7 @@ def _colliding(given: Definitions) -> set[Node]:
     }
 
 
-def _is_long(node: Contract) -> bool:
+def _is_long(node: Contract, by_blocks: bool) -> bool:
     """Whether a product is worth summing in two halves, each by a thread of its own.
 
     A thread then reads the same half of the inputs and of the weights that it
@@ -160,6 +164,8 @@ def _is_long(node: Contract) -> bool:
     if len(node.shape) != 2 or not isinstance(depth, int) or depth % _EVEN:
         return False
     if is_picked(node.a):
+        return False
+    if by_blocks and is_small_weight((depth, width), node.dtype.itemsize):
         return False
     if not isinstance(width, int) or width > depth // 2:
         return False

@@ -59,6 +59,7 @@ _WEIGHT_ROWS = 16  # or a multiple: as many as any vector has lanes
 
 _BY_IMAGE = ("convolution", "spread", "columns", "map", "rows")
 _BATCH = Extent(1, 0)
+_MOST_ROUNDS = 8
 _EXAMPLES = 32
 """Rows of a chunk, unless sums over blocks of them say how many."""
 _SMALL_WEIGHT_BYTES = 256 << 10
@@ -70,33 +71,56 @@ def phases_of(fused: Fused, batch: int | None) -> list[list[Chain]]:
     Args:
         batch: a usual batch size, if there is one.
     """
-    by_image = {
-        k
-        for k in fused.kernels
-        if batch and batch >= _LEAST_IMAGES and (_is_by_image(k) or _is_by_example(k))
-    }
-    makers = {root: k for k in fused.kernels for root in k.roots}
-    level: dict[Kernel, int] = {}
-    links: dict[Kernel, list[Kernel]] = {}
-    for kernel in fused.kernels:
-        lowest = 0
-        joined = []
-        reads = _reads(kernel, fused.stored) if kernel in by_image else []
-        by_weight = [
-            other
-            for other in fused.needs[kernel]
-            if batch and weight_rows((other, kernel), fused.in_place, batch)
-        ]
-        for other in fused.needs[kernel]:
-            by_images = other in by_image and _is_aligned(kernel, other, reads, makers)
-            if by_images or by_weight == [other]:
-                joined.append(other)
-                lowest = max(lowest, level[other])
-            else:
-                lowest = max(lowest, level[other] + 1)
-        level[kernel] = lowest
-        links[kernel] = [k for k in joined if level[k] == lowest]
+    joins = {k: _joins(k, fused, batch) for k in fused.kernels}
+    level = _levels(fused, joins, {})
+    floors: dict[Kernel, int] = {}
+    for _ in range(_MOST_ROUNDS):
+        # What some examples go through is not cut where it waits for something small:
+        # it begins when that is there.
+        late = {
+            other: level[kernel]
+            for kernel, others in joins.items()
+            for other in others
+            if _is_by_example(kernel) and level[other] < level[kernel]
+        }
+        if not late:
+            break
+        floors |= late
+        level = _levels(fused, joins, floors)
+    else:
+        level = _levels(fused, joins, {})
+    links = {k: [o for o in joins[k] if level[o] == level[k]] for k in fused.kernels}
     return _grouped(fused.kernels, level, links)
+
+
+def _levels(
+    fused: Fused, joins: dict[Kernel, list[Kernel]], floors: dict[Kernel, int]
+) -> dict[Kernel, int]:
+    """The number of each kernel's phase: after those of all that it does not join."""
+    level: dict[Kernel, int] = {}
+    for kernel in fused.kernels:
+        mine = joins[kernel]
+        waits = [level[o] + (o not in mine) for o in fused.needs[kernel]]
+        level[kernel] = max([floors.get(kernel, 0), *waits])
+    return level
+
+
+def _joins(kernel: Kernel, fused: Fused, batch: int | None) -> list[Kernel]:
+    """The kernels that one can follow part by part, in the same phase."""
+    if not batch:
+        return []
+    needs = fused.needs[kernel]
+    by_weight = [o for o in needs if weight_rows((o, kernel), fused.in_place, batch)]
+    found = by_weight if len(by_weight) == 1 else []
+    for is_fit in (_is_by_image, _is_by_example):
+        if batch >= _LEAST_IMAGES and is_fit(kernel):
+            makers = {root: k for k in fused.kernels for root in k.roots}
+            reads = _reads(kernel, fused.stored)
+            found += [
+                o for o in needs
+                if is_fit(o) and _is_aligned(kernel, o, reads, makers)
+            ]  # fmt: skip
+    return found
 
 
 def _is_by_image(kernel: Kernel) -> bool:
@@ -263,7 +287,7 @@ def estimated_ns(kernel: Kernel, n: int) -> float:
         cores = max(len(kernel.cores), 1)
         return float(positions * (20 + 0.3 * inner) * cores**0.5)
     if kernel.kind == "columns":
-        return float(0.1 * positions * inner)
+        return float(0.1 * positions * (inner + results))
     return float(0.2 * positions * results)
 
 

@@ -59,6 +59,7 @@ def emit_contraction(
     columns: Columns | None = None,
     fresh: Rows | None = None,
     ahead: Ahead | None = None,
+    is_light: bool = False,
 ) -> None:
     """Add ``void @name(ptr ctx, i64 chunk)``, which computes one chunk of a plan.
 
@@ -79,6 +80,8 @@ def emit_contraction(
             of all columns share no rows.
         ahead: ``ahead(function, p, q)`` may ask for memory that the epilogue will read
             for one vector, while its sums are still being made; "outer" only.
+        is_light: whether the epilogue is so short that it may be written out for
+            every vector of a tile.
     """
     f = Function(module, name, [("ptr", "ctx"), ("i64", "chunk")])
     sizes = extents(f) if extents else (0, 0, 0)
@@ -96,7 +99,7 @@ def emit_contraction(
     each = plan.rows_per_chunk
     begin = value_of(0) if plan.all_rows else f.binary("mul", row_block, i64(each))
     end = least(f, f.binary("add", begin, i64(each)), rows)
-    kind = _kind(plan)
+    kind = _kind(plan, is_light)
     if fresh and kind in (OuterProducts, DirectOuterProducts):
         kind = partial(FreshOuterProducts, fresh, batch, rows)
     elif fresh:
@@ -114,7 +117,7 @@ def emit_contraction(
     module.add_kernel(f)
 
 
-def _kind(plan: Plan) -> Callable[..., Chunk]:
+def _kind(plan: Plan, is_light: bool) -> Callable[..., Chunk]:
     """What emits a plan's tiles."""
     if plan.form == "dot":
         return StreamedDotProducts if plan.streamed else DotProducts
@@ -123,5 +126,5 @@ def _kind(plan: Plan) -> Callable[..., Chunk]:
     if plan.block:
         return PackedOuterProducts
     is_exact = plan.rows is not None and plan.rows % plan.heights[0] == 0
-    is_direct = is_exact and not plan.transposed
+    is_direct = is_light and is_exact and not plan.transposed
     return DirectOuterProducts if is_direct else OuterProducts

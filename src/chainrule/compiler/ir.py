@@ -39,6 +39,7 @@ __all__ = [
     "Spread",
     "SquaredBatch",
     "at",
+    "block_of",
     "identity",
     "pinned",
     "product",
@@ -72,6 +73,12 @@ class Blocks:
 
 
 Size = int | Extent | Blocks
+
+
+def block_of(shape: Sequence[Size]) -> int:
+    """Of how many examples each entry along the first axis is; 0 if not of a block."""
+    first = shape[0] if shape else 0
+    return first.each if isinstance(first, Blocks) else 0
 
 
 class SquaredBatch(Exception):

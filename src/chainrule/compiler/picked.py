@@ -11,7 +11,6 @@ blocks' sums are added up afterwards, always in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,40 +22,24 @@ from chainrule.compiler.ir import (
     Contract,
     Definitions,
     Dynamic,
-    Extent,
     Index,
     Leaf,
     Map,
     Node,
-    Place,
     Reduce,
     Size,
     pinned,
-    product,
     sources,
 )
-from chainrule.compiler.simplify import with_operands
+from chainrule.compiler.simplify import rebuilt, with_operands
 from chainrule.core import scalar
 
-__all__ = [
-    "arrange_blocks",
-    "arrange_picked",
-    "is_by_blocks",
-    "is_picked",
-    "is_small_weight",
-    "picked_strides",
-]
+__all__ = ["arrange_picked", "is_picked", "picked_strides"]
 
 _LEAST_WIDTH = 512
 _MOST_SUMS = 12
 _BLOCK_BYTES = 400 << 10  # a part of the second cache
 _LEAST_ROWS = 16
-
-# A gradient for each block of examples is written and read again, which a small one is
-# quickly; and the batch has to have some blocks.
-_SMALL_BYTES = 128 << 10
-_BLOCK = 32
-_MOST_WHOLE = 64
 
 
 def is_picked(access: Access) -> bool:
@@ -97,78 +80,7 @@ def arrange_picked(given: Definitions) -> Definitions:
         else:
             nodes.append(current)
         renamed[node] = current
-    return Definitions(
-        nodes,
-        [renamed[n] for n in given.outputs],
-        [(variable, renamed[n]) for variable, n in given.assignments],
-    )
-
-
-def is_by_blocks(given: Definitions, batch: int | None) -> bool:
-    """Whether ``arrange_blocks`` changes a function, for a batch of this size."""
-    return (
-        batch is not None
-        and batch > _MOST_WHOLE
-        and any(_is_small_sum(n) and n.shape[0] >= _LEAST_WIDTH for n in given.nodes)  # type: ignore[operator]
-    )
-
-
-def arrange_blocks(given: Definitions) -> Definitions:
-    """Gradients of small weights as sums over blocks of examples, added up.
-
-    A block then goes forward and back through a small network, down to the weights'
-    gradients, without leaving the caches of one processor.
-    """
-    nodes: list[Node] = []
-    renamed: dict[Node, Node] = {}
-    each = max((_block_of(n) for n in given.nodes), default=0) or _BLOCK
-    for node in given.nodes:
-        current = with_operands(node, renamed)
-        if isinstance(current, Contract) and _is_small_sum(current):
-            blocks, example = Blocks(each), Index(((0, each), (3, 1)))
-            places: list[Place] = [Index.axis(1), Index.axis(2), example]
-            sums = Contract(
-                f"{node.name}_blocks", (blocks, *node.shape), node.dtype,
-                current.a.substitute(places), current.b.substitute(places),
-                each, current.depth,
-            )  # fmt: skip
-            nodes.append(sums)
-            one = Access(sums, (Index.axis(2), Index.axis(0), Index.axis(1)))
-            current = Reduce(
-                node.name, node.shape, node.dtype, kind="add", extents=(blocks,),
-                access=one,
-            )  # fmt: skip
-        nodes.append(current)
-        renamed[node] = current
-    return Definitions(
-        nodes,
-        [renamed[n] for n in given.outputs],
-        [(variable, renamed[n]) for variable, n in given.assignments],
-    )
-
-
-def _block_of(node: Node) -> int:
-    """How many examples each sum is over, if a value is sums over blocks of them."""
-    first = node.shape[0] if node.shape else 0
-    return first.each if isinstance(first, Blocks) else 0
-
-
-def is_small_weight(sizes: Sequence[Size], itemsize: int) -> bool:
-    """Whether a gradient for each block of examples is not much to write and read."""
-    size = product(sizes)
-    return isinstance(size, int) and size * itemsize <= _SMALL_BYTES
-
-
-def _is_small_sum(node: Node) -> bool:
-    """Whether a value is the gradient of a small weight: xᵀ·dy over all examples."""
-    return (
-        isinstance(node, Contract)
-        and len(node.shape) == 2
-        and node.depth == Extent(1, 0)
-        and is_small_weight(node.shape, node.dtype.itemsize)
-        and node.a.places == (Index.axis(2), Index.axis(0))
-        and node.b.places == (Index.axis(2), Index.axis(1))
-    )
+    return rebuilt(given, nodes, renamed)
 
 
 def _read_in_place(given: Definitions) -> set[Node]:

@@ -9,11 +9,12 @@ from typing import Any
 
 import chainrule.compiler.spatial  # noqa: F401  its rules join those of lowering
 from chainrule.compiler import cache, native
+from chainrule.compiler.blocks import arrange_blocks, is_by_blocks
 from chainrule.compiler.fusion import Fused, fuse
 from chainrule.compiler.host import Target, host_target
 from chainrule.compiler.ir import Definitions, SquaredBatch
 from chainrule.compiler.lowering import lower
-from chainrule.compiler.picked import arrange_blocks, arrange_picked, is_by_blocks
+from chainrule.compiler.picked import arrange_picked
 from chainrule.compiler.polyphase import arrange_windows
 from chainrule.compiler.products import arrange
 from chainrule.compiler.program import Machine, assemble

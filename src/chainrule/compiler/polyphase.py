@@ -32,7 +32,7 @@ from chainrule.compiler.ir import (
     identity,
     pinned,
 )
-from chainrule.compiler.simplify import with_operands
+from chainrule.compiler.simplify import rebuilt, with_operands
 from chainrule.core import scalar
 
 __all__ = [
@@ -200,11 +200,7 @@ def arrange_windows(given: Definitions) -> Definitions:
             current = replace(current, margins=wanted[node])
         renamed[node] = current
         nodes.append(current)
-    return Definitions(
-        nodes,
-        [renamed[n] for n in given.outputs],
-        [(variable, renamed[n]) for variable, n in given.assignments],
-    )
+    return rebuilt(given, nodes, renamed)
 
 
 def _image_shape(node: Convolution) -> tuple[Size, ...]:

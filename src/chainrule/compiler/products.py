@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from chainrule.compiler.blocks import is_small_weight
 from chainrule.compiler.contraction import emit_contraction
 from chainrule.compiler.emit import Function, Module, Value
 from chainrule.compiler.emitter import (
@@ -36,8 +37,8 @@ from chainrule.compiler.ir import (
     product,
 )
 from chainrule.compiler.outer_products import Rows, Source
-from chainrule.compiler.picked import is_picked, is_small_weight, picked_strides
-from chainrule.compiler.simplify import with_operands
+from chainrule.compiler.picked import is_picked, picked_strides
+from chainrule.compiler.simplify import rebuilt, with_operands
 from chainrule.compiler.tiling import Operands, plan_contraction, transposable_rows
 from chainrule.core import scalar
 
@@ -50,6 +51,7 @@ _SHORT_DEPTH = 48
 _LONG_DEPTH = 512
 _HALVED_BYTES = 1 << 23
 _EVEN = 2  # products that are unrolled as if their number of terms were known
+_MOST_STEPS = 6  # of arithmetic that are written out for each vector of a tile
 _MOST_PICKED = 8  # rows of a tile that each need an address
 _NARROW = 12
 """Up to so many columns, vectors run along the rows: they would not be filled."""
@@ -126,11 +128,7 @@ def arrange(given: Definitions, by_blocks: bool = False) -> Definitions:
             nodes.append(halves)
         renamed[node] = current
         nodes.append(current)
-    return Definitions(
-        nodes,
-        [renamed[n] for n in given.outputs],
-        [(variable, renamed[n]) for variable, n in given.assignments],
-    )
+    return rebuilt(given, nodes, renamed)
 
 
 def _colliding(given: Definitions) -> set[Node]:
@@ -242,6 +240,25 @@ def _read_with(kernel: Kernel, stored: set[Node]) -> list[Node]:
         elif isinstance(node, Map):
             stack += [o.substitute(access.places) for o in node.operands]
     return list(found)
+
+
+def _num_steps(kernel: Kernel, stored: set[Node]) -> int:
+    """How many steps of arithmetic each vector of sums goes through."""
+    own = {*kernel.roots, *kernel.cores}
+    done: set[Node] = set()
+    count = 0
+    stack: list[Node] = list(kernel.roots)
+    while stack:
+        node = stack.pop()
+        if node in done or not isinstance(node, Map):
+            continue
+        done.add(node)
+        if node.shape and node.expression is not None:
+            count += scalar.num_steps(node.expression)
+        stack += [
+            a.node for a in node.accesses if a.node in own or a.node not in stored
+        ]
+    return count
 
 
 def emit_product(
@@ -428,6 +445,7 @@ def emit_product(
         module, f"cr_{kernel.name}", plan, operands, epilogue, extents=extents,
         fresh=Rows(make, origins) if own_rows else None,
         ahead=ahead if read or picked else None,
+        is_light=_num_steps(kernel, stored) <= _MOST_STEPS,
     )  # fmt: skip
     return Chunks(
         (

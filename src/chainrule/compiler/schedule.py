@@ -23,7 +23,6 @@ from chainrule.compiler.fusion import Fused, Kernel
 from chainrule.compiler.ir import (
     Access,
     Alias,
-    Blocks,
     Contract,
     Convolution,
     Dynamic,
@@ -32,6 +31,7 @@ from chainrule.compiler.ir import (
     Leaf,
     Node,
     at,
+    block_of,
     product,
 )
 from chainrule.compiler.products import is_dot, is_outer
@@ -140,7 +140,7 @@ def _is_by_example(kernel: Kernel) -> bool:
     if kernel.kind == "product":
         (core,) = kernel.cores
         assert isinstance(core, Contract)
-        if _block_of(kernel):
+        if block_of(kernel.shape):
             return True
         depth, width = core.depth, core.shape[-1]
         if not (isinstance(depth, int) and isinstance(width, int)):
@@ -153,12 +153,6 @@ def _is_by_example(kernel: Kernel) -> bool:
         and len(kernel.shape) + len(kernel.inner) <= 2
         and all(isinstance(s, int) for s in (*kernel.shape[1:], *kernel.inner))
     )
-
-
-def _block_of(kernel: Kernel) -> int:
-    """How many examples each sum of a kernel is over, if they are sums over blocks."""
-    first = kernel.shape[0] if kernel.shape else 0
-    return first.each if isinstance(first, Blocks) else 0
 
 
 def _reads(kernel: Kernel, stored: set[Node]) -> list[Access]:
@@ -192,7 +186,7 @@ def _is_aligned(
         if makers.get(node) is other:
             mine.append(access)
     own = Index.axis(0)
-    if each := _block_of(kernel):
+    if each := block_of(kernel.shape):
         own = Index(((0, each), (len(kernel.shape), 1)))
     return bool(mine) and all(
         a.places and a.places[0] == own and a.node.shape[0] == _BATCH for a in mine
@@ -265,7 +259,7 @@ def images_each(chain: Chain) -> int:
     """How many images, or examples, a chunk of a chain has; 0 for single kernels."""
     if len(chain) == 1:
         return 0
-    blocks = max(_block_of(k) for k in chain)
+    blocks = max(block_of(k.shape) for k in chain)
     if blocks or any(k.kind == "product" for k in chain):
         return blocks or _EXAMPLES
     per_image = sum(estimated_ns(k, 17) - estimated_ns(k, 1) for k in chain) / 16

@@ -31,7 +31,7 @@ from chainrule.compiler.ir import (
 from chainrule.core import scalar
 from chainrule.core.scalar import Expr
 
-__all__ = ["simplify", "structure", "with_operands"]
+__all__ = ["rebuilt", "simplify", "structure", "with_operands"]
 
 
 def simplify(given: Definitions) -> Definitions:
@@ -75,6 +75,17 @@ def simplify(given: Definitions) -> Definitions:
     used = list(reachable(roots))
     made.nodes = [*(n for n in inputs if n not in set(used)), *used]
     return made
+
+
+def rebuilt(
+    given: Definitions, nodes: list[Node], renamed: dict[Node, Node]
+) -> Definitions:
+    """Other values for a function's, and what is returned and assigned now."""
+    return Definitions(
+        nodes,
+        [renamed[n] for n in given.outputs],
+        [(variable, renamed[n]) for variable, n in given.assignments],
+    )
 
 
 def with_operands(node: Node, renamed: dict[Node, Node]) -> Node:

@@ -40,6 +40,7 @@ __all__ = [
     "logical_or",
     "maximum",
     "minimum",
+    "num_steps",
     "numpy_function",
     "power",
     "quietly",
@@ -279,6 +280,17 @@ def _postorder(root: Expr) -> Iterator[Expr]:
             seen.add(id(node))
             stack.append((node, True))
             stack.extend((a, False) for a in reversed(node.args))
+
+
+def num_steps(expression: Expr) -> int:
+    """How many steps of arithmetic an expression takes.
+
+    Example:
+        >>> x, y = symbol("x"), symbol("y")
+        >>> num_steps(x * y + 1)
+        2
+    """
+    return sum(bool(e.args) for e in _postorder(expression))
 
 
 def fold(

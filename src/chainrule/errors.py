@@ -130,8 +130,14 @@ class MissingDependencyError(ChainruleError, ImportError):
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things in words: "1 example", "1,797 examples", "2 batches"."""
-    ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
+    """A number of things in words: "1 example", "1,797 examples", "2 batches".
+
+    Example:
+        >>> counted(1, "epoch"), counted(3, "epoch"), counted(2, "patch")
+        ('1 epoch', '3 epochs', '2 patches')
+    """
+    hisses = noun.endswith("ch") and noun != "epoch"
+    ending = "" if count == 1 else "es" if hisses else "s"
     return f"{count:,} {noun}{ending}"
 
 

@@ -125,6 +125,8 @@ def _kind(plan: Plan, is_light: bool) -> Callable[..., Chunk]:
         return StreamedOuterProducts
     if plan.block:
         return PackedOuterProducts
-    is_exact = plan.rows is not None and plan.rows % plan.heights[0] == 0
+    height = plan.heights[0]
+    is_exact = plan.rows is not None and plan.rows % height == 0
+    is_exact = is_exact and plan.rows_per_chunk % height == 0
     is_direct = is_light and is_exact and not plan.transposed
     return DirectOuterProducts if is_direct else OuterProducts

@@ -161,8 +161,10 @@ def plan_contraction(
     else:
         width, height = _TILES[target.num_registers]
         result_bytes = typical[0] * typical[1] * size
+        most = _MOST_SUMS[target.num_registers] // width
         if typical[2] <= _SHALLOW_DEPTH and result_bytes >= _STREAMED_BYTES:
             width, height = _SHALLOW_TILES[target.num_registers]
+            most = height
         if columns is not None:
             width = min(width, -(-columns // lanes))
         fair = range(height, height * 2 // 3, -1)
@@ -170,7 +172,7 @@ def plan_contraction(
             first = min(typical[0], height) if usual else height
             heights = tuple(dict.fromkeys(h for h in (first, 8, 4, 1) if h <= first))
         else:
-            exact = range(_MOST_SUMS[target.num_registers] // width, height // 2, -1)
+            exact = range(most, height // 2, -1)
             heights = (rows if rows <= height else _height(rows, fair),)
             heights = next(((h,) for h in exact if rows % h == 0), heights)
     tile = 2 * heights[0] * width * lanes * typical[2]

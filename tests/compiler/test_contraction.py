@@ -296,3 +296,15 @@ def test_one_call_for_each_column_of_vectors_is_shared_by_its_rows():
         kernel(ctx.ctypes.data, chunk)
     np.testing.assert_array_equal(t, np.broadcast_to(bias + 2, t.shape))
     del library
+
+
+@pytest.mark.parametrize("name", usable_targets())
+def test_a_tile_is_tall_whatever_batch_was_seen_first(name):
+    target = TARGETS[name]
+    plans = [
+        plan_contraction(target, "outer", "float", None, 100, 784, usual=(n, 100, 784))
+        for n in (1, 3, 10, 512)
+    ]
+    tallest = max(p.heights[0] for p in plans)
+    assert tallest >= 6
+    assert all(p.heights[0] == tallest and p.heights[-1] == 1 for p in plans)

@@ -52,6 +52,14 @@ def trained(dtype: str, compiles: bool, **options: Any) -> list[np.ndarray]:
     return [np.array(losses), *(w.numpy() for w in weights)]
 
 
+def check(native: list[Any], eager: list[Any], exact: list[Any], dtype: str) -> None:
+    """Errors are at most four times those of eager execution."""
+    for mine, numpys, right in zip(native, eager, exact, strict=True):
+        rounding = np.abs(numpys - right).max()
+        rounding += 4 * np.finfo(dtype).eps * np.abs(right).max()
+        assert np.abs(mine - right).max() <= 4 * rounding
+
+
 @pytest.mark.parametrize("target", usable_targets())
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("loss", [nn.softmax_cross_entropy, nn.multiclass_hinge])
@@ -66,10 +74,7 @@ def test_training_is_that_of_eager_execution(loss, dtype, target, monkeypatch):
         trained(dtype, False, loss=loss),
         trained("float64", False, loss=loss),
     )
-    for mine, numpys, right in zip(native, eager, exact, strict=True):
-        rounding = np.abs(numpys - right).max()
-        rounding += 4 * np.finfo(dtype).eps * np.abs(right).max()
-        assert np.abs(mine - right).max() <= 4 * rounding
+    check(native, eager, exact, dtype)
 
 
 def test_rows_are_read_in_place_and_a_block_goes_through_both_products():
@@ -178,10 +183,7 @@ def test_blocks_of_examples_go_forward_and_back_through_small_layers(dtype):
     sizes = (128, 65, 97, 64, 1, 300)
     native = steps_of(sizes, dtype, True)
     eager, exact = steps_of(sizes, dtype, False), steps_of(sizes, "float64", False)
-    for mine, numpys, right in zip(native, eager, exact, strict=True):
-        rounding = np.abs(numpys - right).max()
-        rounding += 4 * np.finfo(dtype).eps * np.abs(right).max()
-        assert np.abs(mine - right).max() <= 4 * rounding
+    check(native, eager, exact, dtype)
 
 
 def test_a_batch_has_the_same_bits_whatever_was_captured_first():
@@ -212,3 +214,58 @@ def test_one_phase_for_the_examples_and_one_for_the_weights():
         phase 1: k0 (product) → k1 (product) → k2 (rows) → k5 (product) → k6 (product) → k8 (product)
         phase 2: k3 (rows), k7 (columns), k9 (columns)
     """)  # noqa: E501
+
+
+def test_the_function_runs_once_though_blocks_are_for_large_batches():
+    step, _ = perceptron()
+    calls = []
+
+    def counted(x: Any, y: Any) -> Any:
+        calls.append(len(calls))
+        return step(x, y)
+
+    run = cr.compile(counted)
+    for n in (128, 40, 65, 64, 300, 7):  # 1 is a case of its own, for broadcasting
+        x = np.random.default_rng(n).normal(size=(n, 600)).astype(np.float32)
+        run(cr.Tensor(x), cr.Tensor(np.arange(n) % 7))
+    assert calls == [0]
+
+
+def two_classifiers(dtype: str, compiles: bool) -> list[np.ndarray]:
+    """Scores from rows of two data sets, of different widths."""
+    start = np.random.default_rng(3)
+    widths = (600, 3000)
+    ws = [cr.Parameter(start.normal(0, 0.01, (k, 5)).astype(dtype)) for k in widths]
+
+    def step(rows: Any, a: Any, b: Any) -> Any:
+        loss = (cr.tanh(a[rows] @ ws[0] + b[rows] @ ws[1]) ** 2).sum()
+        loss.backward()
+        for w in ws:
+            cr.assign(w, w - 0.01 * w.grad)
+            w.grad = None
+        return loss
+
+    run: Any = cr.compile(step) if compiles else step
+    sets = [cr.Tensor(start.normal(size=(200, k)).astype(dtype)) for k in widths]
+    losses = [
+        run(cr.Tensor(start.permutation(200)[:n]), *sets).item() for n in (190, 50)
+    ]
+    return [np.array(losses), *(w.numpy() for w in ws)]
+
+
+def test_classifiers_of_rows_of_several_widths_share_their_blocks():
+    native, eager = (two_classifiers("float32", c) for c in (True, False))
+    check(native, eager, two_classifiers("float64", False), "float32")
+
+
+@pytest.mark.parametrize("count", [7, 20, 33])
+def test_rows_are_picked_by_code_for_one_batch_size_too(count):
+    w = cr.Parameter(rng.normal(size=(WIDTH, 5)).astype(np.float32))
+    x = cr.Tensor(PICTURES.astype(np.float32))
+
+    def scores(rows: Any) -> Any:
+        return x[rows] @ w if len(rows) == count else x[rows] @ w * 2
+
+    run = cr.compile(lambda rows: scores(rows))
+    rows = cr.Tensor(rng.integers(0, EXAMPLES, count))
+    np.testing.assert_allclose(run(rows).numpy(), scores(rows).numpy(), atol=1e-4)

@@ -25,7 +25,7 @@ from chainrule.compiler.ir import (
 )
 from chainrule.compiler.simplify import rebuilt, with_operands
 
-__all__ = ["arrange_blocks", "is_by_blocks", "is_small_weight"]
+__all__ = ["added_by_blocks", "arrange_blocks", "is_by_blocks", "is_small_weight"]
 
 # A gradient for each block of examples is written and read again, which a small one is
 # quickly; and the batch has to have some blocks.
@@ -56,22 +56,28 @@ def arrange_blocks(given: Definitions) -> Definitions:
     for node in given.nodes:
         current = with_operands(node, renamed)
         if isinstance(current, Contract) and _is_small_sum(current):
-            blocks, example = Blocks(each), Index(((0, each), (3, 1)))
-            places: list[Place] = [Index.axis(1), Index.axis(2), example]
-            sums = Contract(
-                f"{node.name}_blocks", (blocks, *node.shape), node.dtype,
-                current.a.substitute(places), current.b.substitute(places),
-                each, current.depth,
-            )  # fmt: skip
-            nodes.append(sums)
-            one = Access(sums, (Index.axis(2), Index.axis(0), Index.axis(1)))
-            current = Reduce(
-                node.name, node.shape, node.dtype, kind="add", extents=(blocks,),
-                access=one,
-            )  # fmt: skip
+            current = added_by_blocks(current, each, nodes)
         nodes.append(current)
         renamed[node] = current
     return rebuilt(given, nodes, renamed)
+
+
+def added_by_blocks(node: Contract, each: int, nodes: list[Node]) -> Reduce:
+    """A sum over the examples as sums over blocks of so many, which join the nodes."""
+    blocks: Size = Blocks(each)
+    if isinstance(node.depth, int):
+        blocks = -(-node.depth // each)
+    example = Index(((0, each), (3, 1)))
+    places: list[Place] = [Index.axis(1), Index.axis(2), example]
+    sums = Contract(
+        f"{node.name}_blocks", (blocks, *node.shape), node.dtype,
+        node.a.substitute(places), node.b.substitute(places), each, node.depth,
+    )  # fmt: skip
+    nodes.append(sums)
+    one = Access(sums, (Index.axis(2), Index.axis(0), Index.axis(1)))
+    return Reduce(
+        node.name, node.shape, node.dtype, kind="add", extents=(blocks,), access=one
+    )
 
 
 def is_small_weight(sizes: Sequence[Size], itemsize: int) -> bool:

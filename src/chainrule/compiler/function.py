@@ -208,7 +208,8 @@ class CompiledFunction(Generic[P, R]):
                 # write the same variables would not wait for each other.
                 found = self._known(key, n)
                 if found is None:
-                    found = build(capture(self.function, args, kwargs))
+                    found = self._for_batch(key, n)
+                    found = found or build(capture(self.function, args, kwargs))
                     found.machine.lock = self._running
                     # What was captured when a module trained may be of use again.
                     self._builds.setdefault(key, []).append(found)
@@ -221,6 +222,11 @@ class CompiledFunction(Generic[P, R]):
             if found.admits(n) and found.graph.is_current():
                 return found
         return None
+
+    def _for_batch(self, key: Any, n: int | None) -> Build | None:
+        """New code for this call, from what was captured before."""
+        current = (b for b in self._builds.get(key, ()) if b.graph.is_current())
+        return next(filter(None, (b.for_batch(n) for b in current)), None)
 
     def _finish(
         self, found: Build, values: list[Array], n: int | None, lead: Any

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from chainrule.compiler.chunk import Chunk, least, minus, shares, times, value_of
 from chainrule.compiler.emit import Function, Value, i64
-from chainrule.compiler.tiling import Size
+from chainrule.compiler.tiling import LINE_BYTES, Size
 
 __all__ = [
     "Ahead",
@@ -24,7 +24,6 @@ _UNROLL = 2  # steps of k in one round: counting takes ports that products need
 
 Ahead = Callable[[Function, Value, Value], None]
 
-_LINE_BYTES = 64
 _FIRST_LINES = 8  # of a row; the processor sees by itself that more will follow
 
 
@@ -138,9 +137,6 @@ class OuterProducts(Chunk):
         def step(values: Sequence[Value], k: Value) -> list[Value]:
             return self._outer_step(values, rows, part, k)
 
-        def done(sums: Sequence[Value]) -> None:
-            self._put(sums, places, p, q, part.masks)
-
         def before() -> list[Value]:
             if not self.is_summed_by_blocks:
                 return zeros
@@ -149,6 +145,12 @@ class OuterProducts(Chunk):
         def store(sums: Sequence[Value]) -> None:
             for total, place in zip(sums, places, strict=True):
                 f.store(total, place)
+
+        def done(sums: Sequence[Value]) -> None:
+            if self.is_direct:
+                self._pass_on(sums, p, q, part.masks)
+            else:
+                store(sums)
 
         def terms(
             first: Value | int,
@@ -198,7 +200,9 @@ class OuterProducts(Chunk):
         whole = f.binary("and", depth, i64(-unroll))
         is_some = f.compare("icmp sgt", whole, i64(0))
 
-        def rest() -> None:
+        def in_memory() -> None:
+            with f.when(is_some):
+                store(many(whole, unroll)[2:])
             if not self.is_summed_by_blocks:
                 with f.when(f.compare("icmp eq", whole, i64(0))):
                     store(zeros)
@@ -211,17 +215,13 @@ class OuterProducts(Chunk):
                 store(step([at_s, at_v, *sums], k)[2:])
 
         if not self.is_direct:
-            with f.when(is_some):
-                store(many(whole, unroll)[2:])
-            rest()
+            in_memory()
             return
         is_all = f.compare("icmp eq", whole, value_of(depth))
         with f.when(f.binary("and", is_some, is_all)):
             done(many(whole, unroll)[2:])
         with f.when(f.compare("icmp slt", whole, value_of(depth))):
-            with f.when(is_some):
-                store(many(whole, unroll)[2:])
-            rest()
+            in_memory()
             f.store(p, self.start)
             f.store(after, self.row)
             columns = minus(f, self.last_column, q)
@@ -231,17 +231,17 @@ class OuterProducts(Chunk):
     is_direct = False
     """Whether sums go to the epilogue as they are in registers."""
 
-    def _put(
-        self,
-        sums: Sequence[Value],
-        places: Sequence[Value],
-        p: Value,
-        q: Value,
-        masks: Sequence[Value | None],
+    def _pass_on(
+        self, sums: Sequence[Value], p: Value, q: Value, masks: Sequence[Value | None]
     ) -> None:
-        """Put a tile's sums down, for ``rows`` to hand out."""
-        for total, place in zip(sums, places, strict=True):
-            self.f.store(total, place)
+        """A tile's sums go to the epilogue, which is written out for each vector."""
+        f, width = self.f, len(masks)
+        for j, mask in enumerate(masks):
+            column = f.binary("add", q, i64(j * self.plan.lanes))
+            extra = self.columns(f, column, mask) if self.columns else None
+            for i, total in enumerate(sums[j::width]):
+                row = f.binary("add", p, i64(i))
+                self.epilogue(f, total, row, column, mask, extra)
 
     def _outer_step(
         self, values: Sequence[Value], rows: Sequence[Size], part: _Part, k: Value
@@ -287,16 +287,16 @@ class OuterProducts(Chunk):
         f = self.f
         for address, itemsize in sources:
             last = minus(f, times(f, depth, itemsize), 1)
-            far = least(f, f.binary("mul", line, i64(_LINE_BYTES)), last)
+            far = least(f, f.binary("mul", line, i64(LINE_BYTES)), last)
             f.prefetch(f.at(address, far, "i8"))
 
 
 class DirectOuterProducts(OuterProducts):
     """Tiles of one height that fit the rows exactly.
 
-    Nothing is computed twice, so sums go to the epilogue from the registers: it is
-    written out for each of them. Of few terms, a tile takes no longer than what is
-    made of its sums, and the way through memory counts.
+    Nothing is computed twice, so sums go to the epilogue from the registers. Of few
+    terms, a tile takes no longer than what is made of its sums, and the way through
+    memory counts.
     """
 
     is_direct = True
@@ -310,22 +310,6 @@ class DirectOuterProducts(OuterProducts):
         with f.loop(first, self.last_row, height) as tiles:
             p = tiles.index
             self._outer(self.scratch, p, q, p, height, part)
-
-    def _put(
-        self,
-        sums: Sequence[Value],
-        places: Sequence[Value],
-        p: Value,
-        q: Value,
-        masks: Sequence[Value | None],
-    ) -> None:
-        f, width = self.f, len(masks)
-        for j, mask in enumerate(masks):
-            column = f.binary("add", q, i64(j * self.plan.lanes))
-            extra = self.columns(f, column, mask) if self.columns else None
-            for i, total in enumerate(sums[j::width]):
-                row = f.binary("add", p, i64(i))
-                self.epilogue(f, total, row, column, mask, extra)
 
 
 class FreshOuterProducts(OuterProducts):

@@ -15,10 +15,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from chainrule.compiler.blocks import added_by_blocks
 from chainrule.compiler.fusion import strides_of
 from chainrule.compiler.ir import (
     Access,
-    Blocks,
     Contract,
     Definitions,
     Dynamic,
@@ -26,8 +26,8 @@ from chainrule.compiler.ir import (
     Leaf,
     Map,
     Node,
-    Reduce,
     Size,
+    at,
     pinned,
     sources,
 )
@@ -54,15 +54,19 @@ def picked_strides(access: Access, ndim: int) -> list[Size] | None:
     return strides_of(replace(access, places=(Index(), *access.places[1:])), ndim)
 
 
-def _rows_per_block(width: int, itemsize: int) -> int:
-    """How many examples a block has: a multiple of what a vector has lanes."""
-    rows = _BLOCK_BYTES // (width * itemsize)
-    return max(_LEAST_ROWS, rows // _LEAST_ROWS * _LEAST_ROWS)
+def _rows_per_block(rows: set[Node]) -> int:
+    """How many examples a block has, in the whole function: its kernels share chunks.
+
+    A multiple of what a vector has lanes.
+    """
+    row_bytes = max((at(r.shape[1], 0) * r.dtype.itemsize for r in rows), default=1)
+    return max(_LEAST_ROWS, _BLOCK_BYTES // row_bytes // _LEAST_ROWS * _LEAST_ROWS)
 
 
 def arrange_picked(given: Definitions) -> Definitions:
     """The same function, whose linear classifiers read their rows in place."""
     rows = _read_in_place(given)
+    each = _rows_per_block(rows)
     nodes: list[Node] = []
     renamed: dict[Node, Node] = {}
     lists: dict[Access, Node] = {}
@@ -75,7 +79,7 @@ def arrange_picked(given: Definitions) -> Definitions:
             if current.a.places[0] == Index.axis(0):
                 current = replace(current, a=picked.substitute(current.a.places))
             else:
-                current = _by_blocks(current, picked, nodes)
+                current = _by_blocks(current, picked, each, nodes)
             nodes.append(current)
         else:
             nodes.append(current)
@@ -150,27 +154,20 @@ def _picked(rows: Node, lists: dict[Access, Node], nodes: list[Node]) -> Access:
     return Access(access.node, (Dynamic(index, first.size), *rest))
 
 
-def _by_blocks(node: Contract, picked: Access, nodes: list[Node]) -> Map:
-    """Σ over the examples of row·gradient, as sums over blocks of them, added up."""
-    width, count = node.shape
-    assert isinstance(width, int)
-    each = _rows_per_block(width, node.dtype.itemsize)
-    blocks: Size = Blocks(each)
-    if isinstance(node.depth, int):
-        blocks = -(-node.depth // each)
-    example = Index(((0, each), (3, 1)))
-    sums = Contract(
-        f"{node.name}_blocks", (blocks, count, width), node.dtype,
-        node.b.substitute([Index.axis(2), Index.axis(1), example]),
-        picked.substitute([example, Index.axis(2)]), each, node.depth,
+def _by_blocks(node: Contract, picked: Access, each: int, nodes: list[Node]) -> Map:
+    """Σ over the examples of row·gradient, as sums over blocks of them, added up.
+
+    Vectors run along the rows: it is made the other way round, and read so.
+    """
+    i, j, k = (Index.axis(a) for a in range(3))
+    across = Contract(
+        node.name, node.shape[::-1], node.dtype,
+        node.b.substitute([j, i, k]), picked.substitute([k, j]), node.depth,
     )  # fmt: skip
-    one = Access(sums, (Index.axis(2), Index.axis(0), Index.axis(1)))
-    total = Reduce(
-        f"{node.name}_across", (count, width), node.dtype, kind="add",
-        extents=(blocks,), access=one,
-    )  # fmt: skip
-    nodes += [sums, total]
+    total = added_by_blocks(across, each, nodes)
+    total.name = f"{node.name}_across"
+    nodes.append(total)
     return Map(
         node.name, node.shape, node.dtype, "expression", scalar.symbol("x0"),
-        (Access(total, (Index.axis(1), Index.axis(0))),),
+        (Access(total, (j, i)),),
     )  # fmt: skip

@@ -48,6 +48,8 @@ class Build:
     fused: Fused
     times_s: dict[str, float]
     is_cached: bool
+    batch: int | None
+    """The batch size that it was made for."""
     is_general: bool = True
     """Whether it serves other batch sizes than the captured one."""
     by_blocks: Callable[[int | None], bool] = lambda n: False
@@ -61,12 +63,20 @@ class Build:
         known = self._admitted.get(n)
         if known is None:
             # The same examples give the same bits, whatever was captured first.
-            is_alike = self.by_blocks(n) == self.by_blocks(self.graph.batch)
-            known = n == self.graph.batch or (
-                self.is_general and bool(n) and self.graph.admits(n) and is_alike
-            )
+            is_alike = self.by_blocks(n) == self.by_blocks(self.batch)
+            known = n == self.batch or (is_alike and self._is_meant_for(n))
             self._admitted[n] = known
         return known
+
+    def for_batch(self, n: int | None) -> Build | None:
+        """Code of the same graph for another batch size, if the graph serves it."""
+        if not self._is_meant_for(n):
+            return None
+        return _build(self.graph, self.target, None, n)
+
+    def _is_meant_for(self, n: int | None) -> bool:
+        """Whether the captured function does for a batch size what it did."""
+        return self.is_general and bool(n) and self.graph.admits(n)
 
     def output_shapes(self, n: int | None) -> list[tuple[int, ...]]:
         """The shapes of what is returned, then of the gradients that are left."""
@@ -93,7 +103,7 @@ class Build:
                 if k.kind == "numpy"
             ],
             num_phases=len(self.machine.layout.phases),
-            arena_bytes=self.machine.memory(self.graph.batch or 0).size_bytes,
+            arena_bytes=self.machine.memory(self.batch or 0).size_bytes,
             times_s=dict(self.times_s),
             cache=cache.status(),
             is_cached=self.is_cached,
@@ -150,10 +160,10 @@ def build(graph: CapturedGraph, target: Target | None = None) -> Build:
     is_pinned = any(guard.comparison == "equal" for guard in graph.guards)
     if graph.batch != 0 and not is_pinned:
         try:
-            return _build(graph, target, None)
+            return _build(graph, target, None, graph.batch)
         except SquaredBatch:
             pass
-    return _build(graph, target, graph.batch)
+    return _build(graph, target, graph.batch, graph.batch)
 
 
 def _arranged(given: Definitions, by_blocks: bool) -> Definitions:
@@ -163,7 +173,10 @@ def _arranged(given: Definitions, by_blocks: bool) -> Definitions:
     return arrange_windows(arrange(given, by_blocks))
 
 
-def _build(graph: CapturedGraph, target: Target, n: int | None) -> Build:
+def _build(
+    graph: CapturedGraph, target: Target, n: int | None, batch: int | None
+) -> Build:
+    """The program for batches of n examples, or for any; ``batch`` is a usual size."""
     times_s: dict[str, float] = {}
 
     def timed(name: str, step: Callable[[], Any]) -> Any:
@@ -176,12 +189,12 @@ def _build(graph: CapturedGraph, target: Target, n: int | None) -> Build:
     simple = timed("simplify", lambda: simplify(lowered))
     picked = timed("pick", lambda: arrange_picked(arrange_sums(simple)))
 
-    def by_blocks(batch: int | None) -> bool:
-        return n is None and is_by_blocks(picked, batch)
+    def by_blocks(size: int | None) -> bool:
+        return n is None and is_by_blocks(picked, size)
 
-    arranged = timed("arrange", lambda: _arranged(picked, by_blocks(graph.batch)))
+    arranged = timed("arrange", lambda: _arranged(picked, by_blocks(batch)))
     fused = timed("fuse", lambda: fuse(arranged))
-    module, layout = timed("kernels", lambda: assemble(fused, target, graph.batch))
+    module, layout = timed("kernels", lambda: assemble(fused, target, batch))
     text = timed("text", module.text)
     code, is_cached = timed("llvm", lambda: native.cached_code(text, target))
     library = timed("load", lambda: native.Library(code, target))
@@ -192,11 +205,11 @@ def _build(graph: CapturedGraph, target: Target, n: int | None) -> Build:
         "simplify": simple.text,
         "arrange": arranged.text,
         "fuse": fused.text,
-        "memory": lambda: machine.text(graph.batch or 0),
+        "memory": lambda: machine.text(batch or 0),
         "llvm": lambda: text,
         "assembly": lambda: native.assembly(text, target),
     }
-    is_general = n is None
     return Build(
-        graph, target, machine, fused, times_s, is_cached, is_general, by_blocks, texts
-    )
+        graph, target, machine, fused, times_s, is_cached, batch, n is None, by_blocks,
+        texts,
+    )  # fmt: skip

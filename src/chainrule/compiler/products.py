@@ -39,13 +39,17 @@ from chainrule.compiler.ir import (
 from chainrule.compiler.outer_products import Rows, Source
 from chainrule.compiler.picked import is_picked, picked_strides
 from chainrule.compiler.simplify import rebuilt, with_operands
-from chainrule.compiler.tiling import Operands, plan_contraction, transposable_rows
+from chainrule.compiler.tiling import (
+    LINE_BYTES,
+    Operands,
+    plan_contraction,
+    transposable_rows,
+)
 from chainrule.core import scalar
 
 __all__ = ["arrange", "emit_product", "is_dot", "is_outer"]
 
 _CACHE_WAY_BYTES = 4096
-_LINE_BYTES = 64
 _SHORT_DEPTH = 48
 """Below this many terms, sums across a vector cost more than a transposed copy."""
 _LONG_DEPTH = 512
@@ -113,7 +117,7 @@ def arrange(given: Definitions, by_blocks: bool = False) -> Definitions:
     for node in given.nodes:
         current = with_operands(node, renamed)
         if node in colliding:
-            line = _LINE_BYTES // node.dtype.itemsize
+            line = LINE_BYTES // node.dtype.itemsize
             current = replace(current, margins=((0, 0), (0, 2 * line)))
         if isinstance(current, Contract) and roles(current) is None:
             i = len(node.shape) - 2
@@ -176,7 +180,7 @@ def _halved(node: Contract) -> tuple[Contract, Map]:
     """Two products, each over half of the terms, and their sum."""
     assert isinstance(node.depth, int)
     # Where one half ends and the other begins, a line of the cache does as well.
-    line = _LINE_BYTES // node.dtype.itemsize
+    line = LINE_BYTES // node.dtype.itemsize
     half = -(-node.depth // (2 * line)) * line
     moved = (Index.axis(1), Index.axis(2), Index(((0, half), (3, 1))))
     halves = Contract(
@@ -303,6 +307,7 @@ def emit_product(
         transposed=transposed,
         whole_rows=bool(own_rows),
         usual=(at(rows, batch), at(columns, batch), at(node.depth, batch)),
+        most_rows=_MOST_PICKED if is_picked(node.a) else None,
     )
     if weight_rows and form == "dot":
         plan = replace(plan, columns_per_chunk=weight_rows, all_rows=True)
@@ -324,13 +329,8 @@ def emit_product(
         each = rows if isinstance(node.shape[0], Blocks) else examples
         assert isinstance(each, int)
         plan = replace(plan, rows_per_chunk=each, columns_per_chunk=whole)
-    if is_picked(node.a):
-        heights = tuple(h for h in plan.heights if h <= _MOST_PICKED)
-        plan = replace(plan, heights=heights)
-    is_even = not any(
-        isinstance(s, int) and s % _EVEN for s in (node.total, node.depth)
-    )
-    is_even = is_even and isinstance(node.total, int)
+    sizes_of_sum = (node.total, node.depth)
+    is_even = all(isinstance(s, int) and s % _EVEN == 0 for s in sizes_of_sum)
     where: list[Position] = []
 
     def extents(f: Function) -> tuple[Any, Any, Any]:

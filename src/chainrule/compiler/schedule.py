@@ -71,7 +71,8 @@ def phases_of(fused: Fused, batch: int | None) -> list[list[Chain]]:
     Args:
         batch: a usual batch size, if there is one.
     """
-    joins = {k: _joins(k, fused, batch) for k in fused.kernels}
+    makers = {root: k for k in fused.kernels for root in k.roots}
+    joins = {k: _joins(k, fused, makers, batch) for k in fused.kernels}
     level = _levels(fused, joins, {})
     floors: dict[Kernel, int] = {}
     for _ in range(_MOST_ROUNDS):
@@ -105,7 +106,9 @@ def _levels(
     return level
 
 
-def _joins(kernel: Kernel, fused: Fused, batch: int | None) -> list[Kernel]:
+def _joins(
+    kernel: Kernel, fused: Fused, makers: dict[Node, Kernel], batch: int | None
+) -> list[Kernel]:
     """The kernels that one can follow part by part, in the same phase."""
     if not batch:
         return []
@@ -114,7 +117,6 @@ def _joins(kernel: Kernel, fused: Fused, batch: int | None) -> list[Kernel]:
     found = by_weight if len(by_weight) == 1 else []
     for is_fit in (_is_by_image, _is_by_example):
         if batch >= _LEAST_IMAGES and is_fit(kernel):
-            makers = {root: k for k in fused.kernels for root in k.roots}
             reads = _reads(kernel, fused.stored)
             found += [
                 o for o in needs

@@ -13,7 +13,16 @@ from typing import Literal
 from chainrule.compiler.emit import Function, Value
 from chainrule.compiler.host import Target
 
-__all__ = ["Operands", "Plan", "Size", "plan_contraction", "transposable_rows"]
+__all__ = [
+    "LINE_BYTES",
+    "Operands",
+    "Plan",
+    "Size",
+    "plan_contraction",
+    "transposable_rows",
+]
+
+LINE_BYTES = 64  # of the caches
 
 Size = int | Value
 """A count known when compiling, or a native i64."""
@@ -141,12 +150,14 @@ def plan_contraction(
     transposed: bool = False,
     whole_rows: bool = False,
     usual: tuple[int, int, int] | None = None,
+    most_rows: int | None = None,
 ) -> Plan:
     """Choose tiles and chunks for a product of these extents (None: run time).
 
     A transposed hand-out needs ``rows`` of at most one tile and one vector. With whole
     rows, a chunk has all columns. The usual extents help where there are no fixed ones;
-    they do not change in which order anything is summed.
+    they do not change in which order anything is summed. A tile has ``most_rows``, if
+    that is given.
     """
     lanes = target.lanes(element)
     size = 8 if element == "double" else 4
@@ -165,12 +176,15 @@ def plan_contraction(
         if typical[2] <= _SHALLOW_DEPTH and result_bytes >= _STREAMED_BYTES:
             width, height = _SHALLOW_TILES[target.num_registers]
             most = height
+        if most_rows is not None:
+            height, most = min(height, most_rows), min(most, most_rows)
         if columns is not None:
             width = min(width, -(-columns // lanes))
         fair = range(height, height * 2 // 3, -1)
         if rows is None:
-            first = min(typical[0], height) if usual else height
-            heights = tuple(dict.fromkeys(h for h in (first, 8, 4, 1) if h <= first))
+            # One for the usual rows, where they are few, besides those for any rows.
+            wanted = {height, 8, 4, 1, min(typical[0], height)}
+            heights = tuple(sorted((h for h in wanted if h <= height), reverse=True))
         else:
             exact = range(most, height // 2, -1)
             heights = (rows if rows <= height else _height(rows, fair),)

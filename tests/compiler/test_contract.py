@@ -499,6 +499,11 @@ def small_steps() -> dict[str, tuple[Callable[..., Any], list[Any]]]:
     layers = step(nn.mlp(33, [17, 5], 3).initialize(0), "adam")
     image = nn.Sequential(nn.Conv(1, 3, 3), nn.ReLU(), nn.MaxPool(2), nn.Flatten(),
                           nn.Dense(3 * 9, 3)).initialize(0)  # fmt: skip
+    deep = step(
+        nn.Sequential(nn.Conv(1, 17, 3), nn.ReLU(), nn.Conv(17, 19, 3, padding=1),
+                      nn.ReLU(), nn.Conv(19, 16, 5, padding=2), nn.Flatten(),
+                      nn.Dense(16 * 63, 3)).initialize(0), "sgd"
+    )  # fmt: skip
     rows = np.random.default_rng(0).integers(0, 40, 37)
     return {
         "a linear classifier in place": (
@@ -506,6 +511,7 @@ def small_steps() -> dict[str, tuple[Callable[..., Any], list[Any]]]:
         ),
         "layers in a chain": (layers, [normal(37, 33), ints(3, 37)]),
         "convolution": (step(image, "sgd"), [normal(9, 8, 8, 1), ints(3, 9)]),
+        "Winograd's tiles": (deep, [normal(9, 9, 11, 1), ints(3, 9)]),
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ depend on the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chainrule.compiler.emit import Function, Module, Value, i64, vector
@@ -28,7 +28,7 @@ from chainrule.compiler.ir import (
 from chainrule.compiler.polyphase import Phase, channels_of, columns_of, polyphase
 from chainrule.compiler.tile import Term, Tile, sum_across
 
-__all__ = ["Writer", "emit_convolution", "emit_pack", "full_strides"]
+__all__ = ["DirectPixels", "Pixels", "Plan", "Writer", "full_strides", "pack"]
 
 _ROWS = {32: 28, 16: 12}
 """Vectors that sums may fill, by the number of registers; the rest hold operands."""
@@ -103,12 +103,59 @@ class Writer:
             return self.f.load(place, self.type)
         return self.f.masked_load(place, mask, self.type)
 
+    def load_every(self, place: Value, apart: int, mask: Value | None) -> Value:
+        """A vector of numbers that lie so far apart."""
+        f = self.f
+        if apart == 1:
+            return self.load(place, mask)
+        far = ", ".join(f"i64 {i * apart}" for i in range(self.lanes))
+        offsets = Value(vector("i64", self.lanes), f"<{far}>")
+        text = f"getelementptr {self.element}, {place}, {offsets}"
+        return f.gather(f.value(vector("ptr", self.lanes), text), mask, self.type)
+
     def store(self, x: Value, place: Value, mask: Value | None) -> None:
         """Put a vector down, or the lanes of it that the mask has."""
         if mask is None:
             self.f.store(x, place)
         else:
             self.f.masked_store(x, place, mask)
+
+    def load_square(
+        self, place: Value, size: int, by_row: int, by_column: int, mask: Value | None
+    ) -> list[list[Value]]:
+        """Vectors from so many rows and columns."""
+        rows = [self.move(place, (i, by_row)) for i in range(size)]
+        return [
+            [self.load(self.move(r, (k, by_column)), mask) for k in range(size)]
+            for r in rows
+        ]
+
+    def store_square(
+        self,
+        values: Sequence[Sequence[Value]],
+        place: Value,
+        apart: int,
+        mask: Value | None = None,
+    ) -> None:
+        """Put rows of vectors down one by one, so far apart."""
+        for number, value in enumerate(v for row in values for v in row):
+            self.store(value, self.move(place, (number, apart)), mask)
+
+    def each_vector(
+        self, count: int, body: Callable[[Value | int, Value | None], None]
+    ) -> None:
+        """Do something for each vector of so many numbers: where it is, its mask."""
+        whole, rest = divmod(count, self.lanes)
+        if whole:
+            with self.f.loop(0, whole * self.lanes, self.lanes) as loop:
+                body(loop.index, None)
+        if rest:
+            body(whole * self.lanes, self.f.first_lanes(rest, self.lanes))
+
+    def scratch(self, count: int) -> Value:
+        """Memory for so many numbers, until the chunk ends."""
+        text = f"alloca [{count} x {self.element}], align 64"
+        return self.f.at_entry("ptr", text)
 
     def share(self, number: Value, each: int, total: Size) -> tuple[Value, Value]:
         """Where part ``number`` of so many each begins and ends."""
@@ -126,13 +173,9 @@ class Writer:
 # ----------------------------------------------------------------------- packing
 
 
-def emit_pack(
-    module: Module, kernel: Kernel, target: Target, slots: Slots, stored: set[Node]
-) -> Chunks:
+def pack(w: Writer, node: Packed) -> Chunks:
     """Filters in the order in which tiles read them; one chunk a panel."""
-    w = Writer(module, kernel, target, slots, stored)
-    f, e, node = w.f, w.e, w.node
-    assert isinstance(node, Packed)
+    f, e = w.f, w.e
     g, columns = node.geometry, node.columns
     _, kw, channels, filters = g.kernel
     to_data = node.by == "data"
@@ -152,8 +195,6 @@ def emit_pack(
         f.first_lanes(f.binary("sub", left, i64(j)), w.lanes)
         for j in range(0, columns, w.lanes)
     ]
-    far = ", ".join(f"i64 {i * by_result}" for i in range(w.lanes))
-    offsets = Value(vector("i64", w.lanes), f"<{far}>")
     offset = 0
     for phase in polyphase(node.by, g):
         depth = phase.depth(terms)
@@ -178,14 +219,7 @@ def emit_pack(
                     if columns == 1:
                         f.store(f.load(place, w.element), at_d)
                         continue
-                    if by_result == 1:
-                        found = f.masked_load(place, mask, w.type)
-                    else:
-                        places = f.value(
-                            vector("ptr", w.lanes),
-                            f"getelementptr {w.element}, {place}, {offsets}",
-                        )
-                        found = f.gather(places, mask, w.type)
+                    found = w.load_every(place, by_result, mask)
                     f.store(found, f.at(at_d, j * w.lanes, w.element))
         offset += g.groups * panels * depth * columns
     return w.finish((g.groups * panels, 1))
@@ -195,49 +229,31 @@ def emit_pack(
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """How results are cut into tiles: so many rows and columns of pixels."""
 
     height: int
     width: int
 
 
-def _pixel_tile(rows: int, columns: int, most: int) -> _Plan:
+def _pixel_tile(rows: int, columns: int, most: int) -> Plan:
     """The tile of at most so many pixels that covers an image with least excess."""
-    best: tuple[float, _Plan] | None = None
+    best: tuple[float, Plan] | None = None
     for width in range(1, min(columns, most) + 1):
         height = min(rows, most // width) if width == columns else 1
         tiles = -(-rows // height) * -(-columns // width)
         # Each tile also loads its vectors, and hands out its results.
         cost = tiles * (height * width + 1.5)
         if best is None or cost < best[0]:
-            best = cost, _Plan(height, width)
+            best = cost, Plan(height, width)
     assert best is not None
     return best[1]
 
 
-def emit_convolution(
-    module: Module,
-    kernel: Kernel,
-    target: Target,
-    slots: Slots,
-    stored: set[Node],
-    images: int = 0,
-) -> Chunks:
-    """A convolution by outputs or by data, and what is made of its results.
+class Pixels:
+    """What chunks of a kernel by outputs or by data share: images, pixels, panels."""
 
-    With ``images``, a chunk has so many of them.
-    """
-    w = Writer(module, kernel, target, slots, stored)
-    node = w.node
-    assert isinstance(node, Convolution)
-    return _Convolution(w, node, images).emit()
-
-
-class _Convolution:
-    """The tiles of one chunk: some images, or some rows of one."""
-
-    def __init__(self, w: Writer, node: Convolution, images: int) -> None:
+    def __init__(self, w: Writer, node: Convolution) -> None:
         self.w, self.f, self.e = w, w.f, w.e
         self.node = node
         g = self.g = node.geometry
@@ -248,6 +264,76 @@ class _Convolution:
         self.columns = columns_of(self.results, self.terms)
         self.panels = -(-self.results // self.columns)
         self.strides = full_strides(node.a.node, self.source)
+        self.image_origin = w.origin(node.a)
+
+    def image(self, phase: Phase, number: Value, group: Value) -> Value:
+        """Where the first term of a phase's first result lies in an image."""
+        by_image, by_row, by_column, _ = self.strides
+        return self.w.move(
+            self.image_origin,
+            (number, by_image),
+            (phase.rows.offset, by_row), (phase.columns.offset, by_column),
+            (group, self.terms),
+        )  # fmt: skip
+
+    def hand_out(
+        self,
+        phase: Phase,
+        plan: Plan,
+        scratch: Value,
+        image: Value,
+        down: tuple[Value, Value, Value],
+        along: tuple[Value, Value],
+        result: Value,
+        width: int,
+        count: int,
+    ) -> None:
+        """Each vector of a tile goes on; pixels of the tile before are left out."""
+        w, f, e = self.w, self.f, self.e
+        begin, top, bottom = down
+        first, left = along
+        ty, tx = phase.rows, phase.columns
+        right = f.binary("add", left, i64(plan.width))
+        roots = self.w.kernel.roots
+        is_single = self.full[-1] == 1  # then positions have no axis of channels
+        e.lanes = 1 if is_single else w.lanes
+        with f.loop(begin, bottom) as rows:
+            row = f.binary("sub", rows.index, top)
+            row = f.binary("mul", row, i64(plan.width))
+            y = _scaled(f, rows.index, ty.step, ty.first)
+            with f.loop(first, right) as columns, e.scope():
+                pixel = f.binary("sub", columns.index, left)
+                pixel = f.binary("add", row, pixel)
+                place = w.move(scratch, (pixel, width * w.lanes))
+                x = _scaled(f, columns.index, tx.step, tx.first)
+                values = []
+                for j in range(width):
+                    some = count - j * w.lanes
+                    mask = None
+                    if some < w.lanes and not is_single:
+                        mask = f.first_lanes(some, w.lanes)
+                    channel = f.binary("add", result, i64(j * w.lanes))
+                    full = [
+                        Position(image), Position(y), Position(x), Position(channel, 1)
+                    ]  # fmt: skip
+                    at = [p for p, s in zip(full, self.full, strict=True) if s != 1]
+                    type = w.element if is_single else w.type
+                    sums = f.load(f.at(place, j * w.lanes, w.element), type)
+                    with e.masked(mask):
+                        e.remember(self.node, at, sums)
+                        for root in roots:
+                            values.append((root, at, mask, e.value(root, at)))
+                for root, at, mask, value in values:
+                    with e.masked(mask):
+                        e.store(root, at, value)
+
+
+class DirectPixels(Pixels):
+    """The tiles of one chunk: some images, or some rows of one."""
+
+    def __init__(self, w: Writer, node: Convolution, images: int) -> None:
+        super().__init__(w, node)
+        g = self.g
         per_image = 2.0 * self.results * g.groups * sum(
             p.depth(self.terms) * p.rows.size * p.columns.size for p in self.phases
         )  # fmt: skip
@@ -266,7 +352,6 @@ class _Convolution:
         row_block = f.binary("urem", f.parameters[1], i64(blocks))
         first, last = w.share(image_block, self.images_each, self.g.batch)
         self.images = first, last
-        self.image_origin = w.origin(self.node.a)
         packed = e.pointer(self.node.b.node)
         offset = 0
         for phase in self.phases:
@@ -367,9 +452,9 @@ class _Convolution:
         if tx.advance * by_column == self.terms and self.terms > 1:
             n_terms[1:] = [Term(tx.count * self.terms, 1, self.columns)]
         size = len(rows) * width * w.lanes
-        scratch = f.at_entry("ptr", f"alloca [{size} x {w.element}], align 64")
+        scratch = w.scratch(size)
         with f.loop(*self.images) as images:
-            image = self._image(phase, images.index, group)
+            image = self.image(phase, images.index, group)
             with f.loop(begin, end, plan.height) as down:
                 y = e.least(down.index, i64(ty.size - plan.height))
                 with f.loop(0, tx.size, plan.width) as along:
@@ -379,20 +464,10 @@ class _Convolution:
                     for i, total in enumerate(sums):
                         f.store(total, f.at(scratch, i * w.lanes, w.element))
                     last_y = e.least(f.binary("add", y, i64(plan.height)), end)
-                    self._hand_out(
+                    self.hand_out(
                         phase, plan, scratch, images.index,
                         (down.index, y, last_y), (along.index, x), result, width, count,
                     )  # fmt: skip
-
-    def _image(self, phase: Phase, number: Value, group: Value) -> Value:
-        """Where the first term of a phase's first result lies in an image."""
-        by_image, by_row, by_column, _ = self.strides
-        return self.w.move(
-            self.image_origin,
-            (number, by_image),
-            (phase.rows.offset, by_row), (phase.columns.offset, by_column),
-            (group, self.terms),
-        )  # fmt: skip
 
     def _dots(
         self,
@@ -413,7 +488,7 @@ class _Convolution:
         lanes = ", ".join(f"i64 {j}" for j in range(w.lanes))
         numbers = Value(vector("i64", w.lanes), f"<{lanes}>")
         with f.loop(*self.images) as images:
-            image = self._image(phase, images.index, group)
+            image = self.image(phase, images.index, group)
             with f.loop(begin, end) as down, f.loop(0, tx.size, w.lanes) as along:
                 x = e.least(along.index, i64(tx.size - count))
                 s = w.move(image, (down.index, pixel_row), (x, pixel_column))
@@ -482,57 +557,6 @@ class _Convolution:
             rows.carry(columns.results)
         _, *sums = rows.results
         return sums
-
-    def _hand_out(
-        self,
-        phase: Phase,
-        plan: _Plan,
-        scratch: Value,
-        image: Value,
-        down: tuple[Value, Value, Value],
-        along: tuple[Value, Value],
-        result: Value,
-        width: int,
-        count: int,
-    ) -> None:
-        """Each vector of a tile goes on; pixels of the tile before are left out."""
-        w, f, e = self.w, self.f, self.e
-        begin, top, bottom = down
-        first, left = along
-        ty, tx = phase.rows, phase.columns
-        right = f.binary("add", left, i64(plan.width))
-        roots = self.w.kernel.roots
-        is_single = self.full[-1] == 1  # then positions have no axis of channels
-        e.lanes = 1 if is_single else w.lanes
-        with f.loop(begin, bottom) as rows:
-            row = f.binary("sub", rows.index, top)
-            row = f.binary("mul", row, i64(plan.width))
-            y = _scaled(f, rows.index, ty.step, ty.first)
-            with f.loop(first, right) as columns, e.scope():
-                pixel = f.binary("sub", columns.index, left)
-                pixel = f.binary("add", row, pixel)
-                place = w.move(scratch, (pixel, width * w.lanes))
-                x = _scaled(f, columns.index, tx.step, tx.first)
-                values = []
-                for j in range(width):
-                    some = count - j * w.lanes
-                    mask = None
-                    if some < w.lanes and not is_single:
-                        mask = f.first_lanes(some, w.lanes)
-                    channel = f.binary("add", result, i64(j * w.lanes))
-                    full = [
-                        Position(image), Position(y), Position(x), Position(channel, 1)
-                    ]  # fmt: skip
-                    at = [p for p, s in zip(full, self.full, strict=True) if s != 1]
-                    type = w.element if is_single else w.type
-                    sums = f.load(f.at(place, j * w.lanes, w.element), type)
-                    with e.masked(mask):
-                        e.remember(self.node, at, sums)
-                        for root in roots:
-                            values.append((root, at, mask, e.value(root, at)))
-                for root, at, mask, value in values:
-                    with e.masked(mask):
-                        e.store(root, at, value)
 
 
 def _scaled(f: Function, x: Value, by: int, plus: int) -> Value:

@@ -15,14 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from chainrule.compiler.convolution import Writer, full_strides
-from chainrule.compiler.emit import Module, Value, i64
-from chainrule.compiler.emitter import Chunks, Slots
-from chainrule.compiler.fusion import Kernel
-from chainrule.compiler.host import Target
-from chainrule.compiler.ir import Convolution, Node
+from chainrule.compiler.emit import Value, i64
+from chainrule.compiler.emitter import Chunks
+from chainrule.compiler.ir import Convolution
 from chainrule.compiler.tile import Term, Tile
 
-__all__ = ["emit_filters"]
+__all__ = ["DirectFilters"]
 
 _CHUNKS = 12
 """So many chunks at least are there to share, where a sum can be cut into them."""
@@ -41,17 +39,7 @@ _MANY_CHANNELS = 64
 """From so many on, copying pays: with fewer, pixels lie close to each other."""
 
 
-def emit_filters(
-    module: Module, kernel: Kernel, target: Target, slots: Slots, stored: set[Node]
-) -> Chunks:
-    """A convolution by filters: sums over places, part by part."""
-    w = Writer(module, kernel, target, slots, stored)
-    node = w.node
-    assert isinstance(node, Convolution)
-    return _Filters(w, node).emit()
-
-
-class _Filters:
+class DirectFilters:
     """The tiles of one part: sums over its share of the images' rows."""
 
     def __init__(self, w: Writer, node: Convolution) -> None:
@@ -312,7 +300,7 @@ class _Copied:
     outputs for each strip of two vectors of filters. A tile then goes over all taps.
     """
 
-    def __init__(self, of: _Filters, images: int) -> None:
+    def __init__(self, of: DirectFilters, images: int) -> None:
         self.of, self.w, self.f = of, of.w, of.f
         g, w = of.g, of.w
         self.images = images
@@ -336,12 +324,8 @@ class _Copied:
         self.most = max(1, _COPIED_BYTES // (self.by_tile * size_bytes))
         self.most = min(self.most, tiles)
         self.strip = self.width * w.lanes
-        self.x = self._memory(self.most * self.by_tile)
-        self.y = self._memory(images * of.rows_each * self.ow * self.strip)
-
-    def _memory(self, count: int) -> Value:
-        text = f"alloca [{count} x {self.w.element}], align 64"
-        return self.f.at_entry("ptr", text)
+        self.x = w.scratch(self.most * self.by_tile)
+        self.y = w.scratch(images * of.rows_each * self.ow * self.strip)
 
     def emit(
         self, out: Value, x: Value, y: Value, count: Value | int, rows: Value | int

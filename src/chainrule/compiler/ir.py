@@ -424,6 +424,9 @@ class Convolution(Node):
     By filters, a and b are x and y; then an axis of parts comes first, each the sum
     over its share of the places, and ``swapped`` says whether that is laid out with o
     before the taps and channels of one row.
+
+    With a ``tile``, so many places along each axis are taken together, by Winograd's
+    transforms.
     """
 
     by: Literal["outputs", "data", "filters"] = "outputs"
@@ -432,15 +435,17 @@ class Convolution(Node):
     geometry: Geometry = None  # type: ignore[assignment]
     parts: int = 1
     swapped: bool = False
+    tile: int = 0
 
     @property
     def operands(self) -> tuple[Access, ...]:
         return (self.a, self.b)
 
     def describe(self) -> str:
+        how = f", in Winograd's tiles of {self.tile}×{self.tile}" if self.tile else ""
         return (
             f"convolution by {self.by} of {self.a.node.name} and {self.b.node.name}, "
-            f"{self.geometry.window}"
+            f"{self.geometry.window}{how}"
         )
 
 
@@ -448,20 +453,23 @@ class Convolution(Node):
 class Packed(Node):
     """Filters in the order in which a convolution's tiles read them.
 
-    Phase by phase, panel by panel of ``columns`` results, term by term.
+    Phase by phase, panel by panel of ``columns`` results, term by term. With a ``tile``
+    they are transformed: panel by panel, point by point, term by term.
     """
 
     access: Access = None  # type: ignore[assignment]
     by: Literal["outputs", "data"] = "outputs"
     geometry: Geometry = None  # type: ignore[assignment]
     columns: int = 0
+    tile: int = 0
 
     @property
     def operands(self) -> tuple[Access, ...]:
         return (self.access,)
 
     def describe(self) -> str:
-        return f"{self.access.node.name} in panels of {self.columns}, by {self.by}"
+        how = f" for tiles of {self.tile}×{self.tile}" if self.tile else ""
+        return f"{self.access.node.name} in panels of {self.columns}, by {self.by}{how}"
 
 
 @dataclass(eq=False, repr=False)

@@ -33,6 +33,7 @@ from chainrule.compiler.ir import (
     pinned,
 )
 from chainrule.compiler.simplify import rebuilt, with_operands
+from chainrule.compiler.winograd import winograd_tile
 from chainrule.core import scalar
 
 __all__ = [
@@ -65,6 +66,13 @@ class AxisPhase:
     count: int
     offset: int
     advance: int
+
+    @property
+    def taps(self) -> range:
+        """The filter's taps, in the order of the terms."""
+        return range(
+            self.tap, self.tap + self.tap_step * self.count, self.tap_step or 1
+        )
 
     def margin(self, length: int) -> tuple[int, int]:
         """How far its terms reach beyond an axis of this length, before and behind."""
@@ -143,10 +151,15 @@ def columns_of(results: int, terms: int) -> int:
     return 32 if results > 16 else 16
 
 
-def packed_size(by: Literal["outputs", "data"], g: Geometry, columns: int) -> int:
+def packed_size(
+    by: Literal["outputs", "data"], g: Geometry, columns: int, tile: int
+) -> int:
     """How many elements the filters have once they are packed."""
     terms, results = channels_of(by, g)
     panels = -(-results // columns)
+    if tile:
+        (phase,) = polyphase(by, g)
+        return panels * columns * terms * (tile + phase.rows.count - 1) ** 2
     depth = sum(phase.depth(terms) for phase in polyphase(by, g))
     return max(1, g.groups * panels * columns * depth)
 
@@ -248,17 +261,23 @@ def _arranged(
             shape, margins = shape[:-1], margins[:-1]
         copy = _copied(a.node, shape, margins, copies, nodes)
         a = Access(copy, identity(len(shape)))
-    if current.by == "filters":
-        return replace(current, a=a)
     g = current.geometry
+    if current.by == "filters":
+        tile = winograd_tile("filters", g, g.window.size, g.places, current.dtype)
+        return replace(current, a=a, tile=0 if current.swapped else tile)
+    first = polyphase(current.by, g)[0]
+    rows, across = first.rows, first.columns
+    counts, sizes = (rows.count, across.count), (rows.size, across.size)
+    tile = winograd_tile(current.by, g, counts, sizes, current.dtype)
     terms, results = channels_of(current.by, g)
     columns = columns_of(results, terms)
     packed = Packed(
-        f"{current.b.node.name}_panels", (packed_size(current.by, g, columns),),
+        f"{current.b.node.name}_panels", (packed_size(current.by, g, columns, tile),),
         current.dtype, access=current.b, by=current.by, geometry=g, columns=columns,
+        tile=tile,
     )  # fmt: skip
     nodes.append(packed)
-    return replace(current, a=a, b=Access(packed, identity(1)))
+    return replace(current, a=a, b=Access(packed, identity(1)), tile=tile)
 
 
 def _copied(

@@ -17,10 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.compiler.convolution import emit_convolution, emit_pack
+from chainrule.compiler.convolving import (
+    emit_convolution,
+    emit_filters,
+    emit_pack,
+)
 from chainrule.compiler.emit import Function, Module, Value, i64
 from chainrule.compiler.emitter import FIRST_SLOT, SLOT_FAULT, Chunks, Slots
-from chainrule.compiler.filters import emit_filters
 from chainrule.compiler.fusion import Fused, Kernel
 from chainrule.compiler.host import Target
 from chainrule.compiler.ir import (
@@ -107,7 +110,7 @@ def assemble(
             given: dict[str, Any] = {}
             chain = chain_of[kernel]
             by_weight = weight_rows(chain, fused.in_place, batch or 1)
-            each = 0 if by_weight else images_each(chain)
+            each = 0 if by_weight else images_each(chain, batch or 1)
             if kernel.kind == "product":
                 given |= {
                     "batch": batch or 1,

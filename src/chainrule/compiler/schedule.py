@@ -64,6 +64,9 @@ _EXAMPLES = 32
 """Rows of a chunk, unless sums over blocks of them say how many."""
 _SMALL_WEIGHT_BYTES = 256 << 10
 
+_WINOGRAD_TILES = 32
+_WINOGRAD_CHUNKS = 16
+
 
 def phases_of(fused: Fused, batch: int | None) -> list[list[Chain]]:
     """Kernels by how long a chain of others they have to wait for.
@@ -257,7 +260,7 @@ def weight_rows(chain: Chain, in_place: dict[Node, Leaf], batch: int) -> int:
     return max(1, _WEIGHT_CHUNK_BYTES // (row_bytes * _WEIGHT_ROWS)) * _WEIGHT_ROWS
 
 
-def images_each(chain: Chain) -> int:
+def images_each(chain: Chain, batch: int) -> int:
     """How many images, or examples, a chunk of a chain has; 0 for single kernels."""
     if len(chain) == 1:
         return 0
@@ -265,7 +268,15 @@ def images_each(chain: Chain) -> int:
     if blocks or any(k.kind == "product" for k in chain):
         return blocks or _EXAMPLES
     per_image = sum(estimated_ns(k, 17) - estimated_ns(k, 1) for k in chain) / 16
-    return max(1, min(16, math.ceil(_CHUNK_NS / max(per_image, 1.0))))
+    wanted = math.ceil(_CHUNK_NS / max(per_image, 1.0))
+    for core in (core for k in chain for core in k.cores):
+        if isinstance(core, Convolution) and core.tile:
+            # Filters at all points are large: so many tiles share one stream of them.
+            tiles = math.prod(-(-s // core.tile) for s in core.geometry.places)
+            wanted = max(
+                wanted, min(_WINOGRAD_TILES // tiles, batch // _WINOGRAD_CHUNKS)
+            )
+    return max(1, min(16, wanted))
 
 
 def estimated_ns(kernel: Kernel, n: int) -> float:

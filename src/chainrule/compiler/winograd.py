@@ -70,7 +70,7 @@ class Winograd:
         """Bᵀ, t × t: row i has the coefficients of Π (x - q) over all points but i."""
         points = _POINTS[self.size]
         rows = [_product(points[:i] + points[i + 1 :]) for i in range(len(points))]
-        return _matrix([*([*row, 0] for row in rows), _product(points)])
+        return _matrix([*[[*row, Fraction(0)] for row in rows], _product(points)])
 
     @cached_property
     def filters(self) -> Matrix:

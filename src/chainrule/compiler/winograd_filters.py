@@ -199,8 +199,8 @@ class WinogradFilters:
                     at = (loop.index, 1)
                     strip(x, w.move(y, at), w.move(to, at), self.width)
             if rest:
-                at = (whole * step, 1)
-                strip(x, w.move(y, at), w.move(to, at), rest // w.lanes)
+                last = (whole * step, 1)
+                strip(x, w.move(y, last), w.move(to, last), rest // w.lanes)
 
     def _return(self, out: Value) -> None:
         """The taps that the sums come to."""

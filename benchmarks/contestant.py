@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 import machine
 import numpy as np
-from problems import Problem, read_problem
+from problems import Problem, losses_of, read_problem
 
 
 def main() -> None:
@@ -31,7 +31,11 @@ def main() -> None:
         problem = read_problem(Path(folder))
         contestant = importlib.import_module(f"contestants.{module}")
         held_bytes = machine.memory_bytes("VmRSS")
-        run = contestant.make(problem, **json.loads(options))
+        options = json.loads(options)
+        if problem.workload.is_inference:
+            run = calls_of(contestant.infer(problem, **options), problem)
+        else:
+            run = contestant.make(problem, **options)
         say(
             answers,
             version=contestant.VERSION,
@@ -43,6 +47,17 @@ def main() -> None:
         text = str(error).strip().splitlines() or [""]
         say(answers, error=f"{type(error).__name__}: {text[0]}")
         raise
+
+
+def calls_of(scores_of, problem: Problem):
+    """What runs inference on minibatches, one call for each."""
+    inputs, order = problem.inputs, problem.order
+
+    def run(start: int, count: int):
+        scores = [scores_of(inputs[rows]) for rows in order[start : start + count]]
+        return lambda: losses_of(problem, start, scores)
+
+    return run
 
 
 def take_turns(run, problem: Problem, answers: TextIO) -> None:

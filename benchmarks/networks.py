@@ -220,6 +220,11 @@ class Network:
     title: str
 
     @property
+    def forward_flops(self) -> int:
+        """Floating-point operations of the products forward, for one example."""
+        return 2 * products(self.layers, self.in_shape)
+
+    @property
     def flops(self) -> int:
         """Floating-point operations that a training step needs for one example.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,6 +44,17 @@ class Problem:
         (num_classes,) = self.workload.network.out_shape
         rows: np.ndarray = np.eye(num_classes, dtype=np.float32)[self.targets]
         return rows
+
+
+def losses_of(problem: Problem, start: int, scores: Sequence[np.ndarray]) -> np.ndarray:
+    """The losses of scores that inference gave, from step ``start`` on."""
+    found = []
+    for rows, row_scores in zip(problem.order[start:], scores, strict=False):
+        x = np.asarray(row_scores, np.float64)
+        x -= x.max(1, keepdims=True)
+        logs = x - np.log(np.exp(x).sum(1, keepdims=True))
+        found.append(-logs[np.arange(len(x)), problem.targets[rows]].mean())
+    return np.array(found)
 
 
 def write_problem(

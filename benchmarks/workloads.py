@@ -1,7 +1,8 @@
 """The workloads of the benchmarks: what is trained, how, and on which data.
 
 The step of every workload is the same four things: pick the minibatch by index from a
-float32 array in memory, the loss, its gradients, the update.
+float32 array in memory, the loss, its gradients, the update. In a workload of inference
+it is one call with a NumPy array of pictures, and its scores as a NumPy array.
 
 * softmax: mean over the batch of -log softmax(scores)_label
 * hinge: mean over the batch of Σ_{j≠label} max(0, s_j - s_label + 1)
@@ -51,6 +52,7 @@ class Workload:
     weight_decay: float = 0.0
     reduction: str = "mean"
     is_full_batch: bool = False
+    is_inference: bool = False
     num_examples: int = 10_000
     num_agreeing: int = 100
     """How many of the first losses must be those of the reference."""
@@ -58,7 +60,9 @@ class Workload:
     @property
     def flops(self) -> int:
         """Floating-point operations that the products of a step need."""
-        return self.batch * self.network.flops
+        network = self.network
+        each = network.forward_flops if self.is_inference else network.flops
+        return self.batch * each
 
     @property
     def data_bytes(self) -> int:
@@ -67,7 +71,8 @@ class Workload:
         return 4 * num_rows * math.prod(self.network.in_shape)
 
     def __str__(self) -> str:
-        parts = [str(self.network), self.loss, self.optimizer]
+        how = "inference" if self.is_inference else f"{self.loss} {self.optimizer}"
+        parts = [str(self.network), how]
         if self.l2:
             parts.append(f"λ={self.l2}")
         if self.weight_decay:
@@ -286,5 +291,14 @@ WORKLOADS = {
         _CIFAR_RESNET,
         _ALEXNET,
         _INPAINT_CONV,
+        *(
+            replace(
+                _MNIST_CNN,
+                name=f"mnist_cnn_infer_b{batch}",
+                batch=batch,
+                is_inference=True,
+            )
+            for batch in (1, 256)
+        ),
     ]
 }

@@ -3,7 +3,9 @@
 A module here has ``VERSION`` and ``make(problem, **options)``. That returns a function
 ``run(start, count)``, which takes the steps of ``problem.order[start : start + count]``
 and returns a function that reads their losses. What is timed is ``run``: it returns
-when the weights of the last step are there.
+when the weights of the last step are there. For workloads of inference it has
+``infer(problem, **options)`` instead, which returns a function from pictures to scores,
+both NumPy arrays.
 """
 
 from __future__ import annotations
@@ -174,11 +176,48 @@ _CONVOLUTIONAL = [
     Contestant("tensorflow xla", "with_tensorflow", "tensorflow", _TENSORFLOW_CONV_XLA),
 ]
 
-NAMES = list(dict.fromkeys(c.name for c in [*_DENSE, *_CONVOLUTIONAL]))
+# ----------------------------------------------------------------------- inference
+
+_TORCH_INFER = [
+    Setting({"threads": n, "channels_last": channels_last})
+    for n in THREADS
+    for channels_last in (True, False)
+]
+_INFERENCE = [
+    Contestant("chainrule compiled", "with_chainrule", "chainrule", [_COMPILED]),
+    Contestant("chainrule eager", "with_chainrule", "chainrule", _EAGER, False),
+    Contestant(
+        "onnxruntime",
+        "with_onnxruntime",
+        "onnxruntime",
+        [Setting({"threads": n}) for n in THREADS],
+    ),
+    Contestant("pytorch eager", "with_torch", "torch", _TORCH_INFER),
+    Contestant(
+        "pytorch compiled",
+        "with_torch",
+        "torch",
+        [Setting(s.options | {"compiled": True}) for s in _TORCH_INFER],
+    ),
+    Contestant(
+        "jax jit", "with_jax", "jax", [Setting({}, {"NPROC": str(n)}) for n in THREADS]
+    ),
+    Contestant("tensorflow", "with_tensorflow", "tensorflow", _TENSORFLOW),
+    Contestant(
+        "tensorflow xla",
+        "with_tensorflow",
+        "tensorflow",
+        [Setting({"xla": "step", "threads": n}, _QUIET) for n in THREADS],
+    ),
+]
+
+NAMES = list(dict.fromkeys(c.name for c in [*_DENSE, *_CONVOLUTIONAL, *_INFERENCE]))
 
 
 def contestants(workload: Workload) -> list[Contestant]:
     """Who takes part in a workload."""
+    if workload.is_inference:
+        return _INFERENCE
     return _DENSE if isinstance(workload.network, Perceptron) else _CONVOLUTIONAL
 
 

@@ -51,11 +51,24 @@ def make(problem: Problem, compiled: bool):
     return run
 
 
-def model_step(problem: Problem):
-    workload = problem.workload
-    model = nn.Sequential(*map(layer_of, workload.network.layers))
+def infer(problem: Problem, compiled: bool):
+    """A function from pictures to scores."""
+    model = model_of(problem)
+    model.eval()
+    scores_of = cr.compile(model) if compiled else model
+    return lambda pictures: scores_of(pictures).numpy()
+
+
+def model_of(problem: Problem) -> nn.Module:
+    model = nn.Sequential(*map(layer_of, problem.workload.network.layers))
     for parameter, w in zip(model.parameters(), problem.weights, strict=True):
         parameter.data = w
+    return model
+
+
+def model_step(problem: Problem):
+    workload = problem.workload
+    model = model_of(problem)
     optimizer = optimizer_of(workload, model.named_parameters())
     loss_of = {
         "softmax": nn.softmax_cross_entropy,

@@ -104,6 +104,14 @@ def make(problem: Problem, scan: bool, unroll: int = 1):
     return run_scan if scan else run_jit
 
 
+def infer(problem: Problem):
+    """A function from pictures to scores."""
+    weights = [jnp.asarray(w) for w in problem.weights]
+    layers = problem.workload.network.layers
+    scores_of = jax.jit(lambda weights, x: _run(layers, x, iter(weights), []))
+    return lambda pictures: np.asarray(scores_of(weights, pictures))
+
+
 def loss_of(weights, workload: Workload, x, t):
     """The loss, and the mean and variance that each normalisation saw."""
     seen: list[jax.Array] = []

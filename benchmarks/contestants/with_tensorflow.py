@@ -75,6 +75,21 @@ def make(problem: Problem, threads: int, xla: str = "", inter_op: int = 1):
     return run
 
 
+def infer(problem: Problem, threads: int, xla: str = ""):
+    """A function from pictures to scores."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    weights = [tf.constant(w) for w in problem.weights]
+    layers, shape = problem.workload.network.layers, problem.inputs.shape[1:]
+    pictures = tf.TensorSpec((problem.workload.batch, *shape), tf.float32)
+
+    @tf.function(jit_compile=bool(xla), input_signature=[pictures])
+    def scores_of(x):
+        return _run(layers, x, iter(weights), iter(()))
+
+    return lambda pictures: scores_of(tf.constant(pictures)).numpy()
+
+
 def loss_of(workload: Workload, weights, statistics, x, t):
     x = _run(workload.network.layers, x, iter(weights), iter(statistics))
     if workload.loss == "softmax":

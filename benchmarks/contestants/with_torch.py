@@ -52,6 +52,33 @@ def make(
     return run
 
 
+def infer(
+    problem: Problem,
+    threads: int,
+    compiled: bool = False,
+    channels_last: bool = False,
+    dtype: str = "float32",
+):
+    """A function from pictures to scores."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.set_default_dtype(getattr(torch, dtype))
+    model = Model(problem, channels_last)
+
+    def scores_of(x: torch.Tensor) -> torch.Tensor:
+        return model.scores(model.weights, x)
+
+    if compiled:
+        scores_of = torch.compile(scores_of, fullgraph=True, dynamic=False)
+
+    @torch.inference_mode()
+    def scores(pictures):
+        x = _planes(_as_tensor(pictures))
+        return scores_of(x if channels_last else x.contiguous()).numpy()
+
+    return scores
+
+
 class Model:
     """A workload with its numbers as tensors.
 
@@ -104,7 +131,7 @@ class Model:
     def loss(self, weights: Sequence[torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
         workload = self.workload
         x, t = self.batch(rows)
-        x = self._run(workload.network.layers, x, iter(weights), iter(self.statistics))
+        x = self.scores(weights, x)
         if workload.loss == "softmax":
             loss = F.cross_entropy(x, t)
         elif workload.loss == "hinge":
@@ -120,6 +147,10 @@ class Model:
                 (w * w).sum() for w in weights if w.ndim > 1
             )
         return loss
+
+    def scores(self, weights: Sequence[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        layers = self.workload.network.layers
+        return self._run(layers, x, iter(weights), iter(self.statistics))
 
     def _run(
         self,

@@ -147,7 +147,7 @@ def test_few_tiles_at_a_time_and_divided_filters_agree_too(agreement, monkeypatc
     pixels, by_filters = (f"chainrule.compiler.winograd_{x}" for x in
                           ("pixels", "filters"))  # fmt: skip
     monkeypatch.setattr(f"{pixels}._SCRATCH_BYTES", 60_000)
-    monkeypatch.setattr(f"{pixels}._CHUNK_FLOP", 1_000_000)
+    monkeypatch.setattr("chainrule.compiler.convolution._CHUNK_FLOP", 1_000_000)
     monkeypatch.setattr(f"{by_filters}._SUMS_BYTES", 200_000)
     monkeypatch.setattr(f"{by_filters}._TILES_BYTES", 60_000)
     x, w = images(3, 22, 25, 40), filters(3, 3, 40, 100)

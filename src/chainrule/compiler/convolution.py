@@ -28,13 +28,28 @@ from chainrule.compiler.ir import (
 from chainrule.compiler.polyphase import Phase, channels_of, columns_of, polyphase
 from chainrule.compiler.tile import Term, Tile, sum_across
 
-__all__ = ["DirectPixels", "Pixels", "Plan", "Writer", "full_strides", "pack"]
+__all__ = [
+    "DirectPixels",
+    "Pixels",
+    "Plan",
+    "Writer",
+    "chunk_flop",
+    "full_strides",
+    "pack",
+]
 
 _ROWS = {32: 28, 16: 12}
 """Vectors that sums may fill, by the number of registers; the rest hold operands."""
 
 _CHUNK_FLOP = 8_000_000
 """About 50 µs: enough for a panel of filters to come into the second cache."""
+_LEAST_FLOP = 300_000
+_FEW_CHUNKS = 4
+
+
+def chunk_flop(total: float) -> float:
+    """How much a chunk should do: of few images, each thread wants a share."""
+    return min(_CHUNK_FLOP, max(_LEAST_FLOP, total / _FEW_CHUNKS))
 
 
 def full_strides(node: Node, full: Sequence[Size]) -> list[int]:
@@ -331,7 +346,7 @@ class Pixels:
 class DirectPixels(Pixels):
     """The tiles of one chunk: some images, or some rows of one."""
 
-    def __init__(self, w: Writer, node: Convolution, images: int) -> None:
+    def __init__(self, w: Writer, node: Convolution, images: int, batch: int) -> None:
         super().__init__(w, node)
         g = self.g
         per_image = 2.0 * self.results * g.groups * sum(
@@ -339,9 +354,10 @@ class DirectPixels(Pixels):
         )  # fmt: skip
         most = max(p.rows.size for p in self.phases)
         self.rows_each = most
-        self.images_each = images or max(1, int(_CHUNK_FLOP // max(per_image, 1)))
-        if not images and per_image > 2 * _CHUNK_FLOP:
-            blocks = min(most, int(per_image // _CHUNK_FLOP))
+        wanted = chunk_flop(per_image * batch)
+        self.images_each = images or max(1, int(wanted // max(per_image, 1)))
+        if not images and per_image >= 2 * wanted:
+            blocks = min(most, int(per_image // wanted))
             self.rows_each = -(-most // blocks)
         self.most_rows = most
 

@@ -25,17 +25,18 @@ def emit_convolution(
     target: Target,
     slots: Slots,
     stored: set[Node],
+    batch: int = 1,
     images: int = 0,
 ) -> Chunks:
     """A convolution by outputs or by data, and what is made of its results.
 
-    With ``images``, a chunk has so many of them.
+    With ``images``, a chunk has so many of them; otherwise as many as suit a batch.
     """
     w = Writer(module, kernel, target, slots, stored)
     node = w.node
     assert isinstance(node, Convolution)
     kind = WinogradPixels if node.tile else DirectPixels
-    return kind(w, node, images).emit()
+    return kind(w, node, images, batch).emit()
 
 
 def emit_filters(

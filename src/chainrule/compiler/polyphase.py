@@ -33,7 +33,7 @@ from chainrule.compiler.ir import (
     pinned,
 )
 from chainrule.compiler.simplify import rebuilt, with_operands
-from chainrule.compiler.winograd import winograd_tile
+from chainrule.compiler.winograd import apart, winograd_tile
 from chainrule.core import scalar
 
 __all__ = [
@@ -159,7 +159,7 @@ def packed_size(
     panels = -(-results // columns)
     if tile:
         (phase,) = polyphase(by, g)
-        return panels * columns * terms * (tile + phase.rows.count - 1) ** 2
+        return panels * apart(columns * terms) * (tile + phase.rows.count - 1) ** 2
     depth = sum(phase.depth(terms) for phase in polyphase(by, g))
     return max(1, g.groups * panels * columns * depth)
 

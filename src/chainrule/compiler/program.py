@@ -119,6 +119,8 @@ def assemble(
                 }
             elif each:
                 given["images"] = each
+            if kernel.kind == "convolution":
+                given["batch"] = batch or 1
             chunks[kernel] = emit(module, kernel, target, slots, fused.stored, **given)
     for node in fused.stored:
         if not isinstance(node, Alias):
@@ -262,6 +264,9 @@ class Machine:
         storage = storage_of(fused)
         num_counts = sum(1 + len(p) for p in layout.phases if p[0][0].kind != "numpy")
         self._context = np.zeros(layout.first_count + num_counts, np.int64)
+        self._address = self._context.ctypes.data
+        self._variables: dict[int, np.ndarray[Any, Any] | None] = {}
+        """The arrays of variables whose addresses stand in the context, by slot."""
         types = (ctypes.c_void_p, ctypes.c_int64)
         self._segments = [
             (library.function(name, *types) if name else None, kernel)
@@ -460,8 +465,13 @@ class Machine:
                     pairs += [slot, array.strides[0] if steps else 0]
             else:
                 array = node.source._array
-            if not array.flags.c_contiguous:
+                if array is self._variables.get(slot):
+                    continue  # its address stands there already
+            is_plain = array.flags.c_contiguous
+            if not is_plain:
                 array = np.ascontiguousarray(array)
+            if node.kind != "input":
+                self._variables[slot] = array if is_plain else None
             kept.append(array)
             context[slot] = array.__array_interface__["data"][0]
         results = []
@@ -473,10 +483,11 @@ class Machine:
             context[slot] = result.__array_interface__["data"][0]
             if steps is not None:
                 pairs += [slot, result.strides[0] if steps else 0]
-        pair_array = np.array(pairs or [0], np.int64)
-        context[SLOT_STACKED] = pair_array.__array_interface__["data"][0]
+        if pairs:
+            pair_array = np.array(pairs, np.int64)
+            context[SLOT_STACKED] = pair_array.__array_interface__["data"][0]
         context[SLOT_NUM_STACKED] = len(pairs) // 2
-        address = context.__array_interface__["data"][0]
+        address = self._address
         if len(self._segments) == 1 and not self.fused.copies:
             function, _ = self._segments[0]
             if function is not None:

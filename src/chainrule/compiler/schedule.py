@@ -289,7 +289,8 @@ def estimated_ns(kernel: Kernel, n: int) -> float:
     for core in kernel.cores:
         if isinstance(core, Convolution):
             g = core.geometry
-            return float(at(product(g.outputs), n) * math.prod(g.kernel[:3]) / 80)
+            speed = 80 if g.channels // g.groups >= 4 else 36
+            return float(at(product(g.outputs), n) * math.prod(g.kernel[:3]) / speed)
     if kernel.kind == "rows":
         cores = max(len(kernel.cores), 1)
         return float(positions * (20 + 0.3 * inner) * cores**0.5)

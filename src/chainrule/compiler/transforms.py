@@ -8,12 +8,9 @@ from chainrule.compiler.convolution import Writer
 from chainrule.compiler.emit import Function, Value, i64, number
 from chainrule.compiler.winograd import Matrix
 
-__all__ = ["Square", "Tiles", "apart", "even_height", "transform"]
+__all__ = ["Square", "Tiles", "even_height", "transform"]
 
 Square = list[list[Value]]
-
-_LINE = 16
-"""Elements of a line of cache."""
 
 
 def transform(f: Function, matrix: Matrix, x: Sequence[Sequence[Value]]) -> Square:
@@ -84,16 +81,6 @@ def _sum(f: Function, row: Sequence[float], x: Sequence[Value]) -> Value:
         else:
             total = f.fma(v, number(v.type, c), total)
     return total
-
-
-def apart(each: int) -> int:
-    """How far from each other matrices of so many elements should lie.
-
-    An odd number of lines: equal places of all points would otherwise meet in few sets
-    of the cache.
-    """
-    lines = -(-each // _LINE)
-    return (lines + 1 - lines % 2) * _LINE
 
 
 def even_height(rows: int, most: int) -> int:

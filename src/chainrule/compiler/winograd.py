@@ -30,7 +30,7 @@ import numpy as np
 
 from chainrule.compiler.ir import Geometry
 
-__all__ = ["Matrix", "Winograd", "winograd_tile"]
+__all__ = ["Matrix", "Winograd", "apart", "winograd_tile"]
 
 _POINTS = {
     4: (Fraction(0), Fraction(1), Fraction(-1)),
@@ -46,6 +46,9 @@ _LEAST_GAIN = 1.5
 
 _LARGER_GAIN = 1.5
 """So many times fewer again for larger tiles, whose filters are larger, too."""
+
+_LINE = 16
+"""Elements of a line of cache."""
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -102,6 +105,16 @@ def _product(roots: Sequence[Fraction]) -> list[Fraction]:
 
 def _matrix(rows: Sequence[Sequence[Fraction | int]]) -> Matrix:
     return tuple(tuple(float(x) for x in row) for row in rows)
+
+
+def apart(each: int) -> int:
+    """How far from each other matrices of so many elements should lie.
+
+    An odd number of lines: equal places of all points would otherwise meet in few sets
+    of the cache.
+    """
+    lines = -(-each // _LINE)
+    return (lines + 1 - lines % 2) * _LINE
 
 
 def winograd_tile(

@@ -14,8 +14,8 @@ from chainrule.compiler.emit import Value, i64
 from chainrule.compiler.emitter import Chunks
 from chainrule.compiler.ir import Convolution
 from chainrule.compiler.tile import Term, Tile
-from chainrule.compiler.transforms import Square, Tiles, apart, even_height, transform
-from chainrule.compiler.winograd import Winograd
+from chainrule.compiler.transforms import Square, Tiles, even_height, transform
+from chainrule.compiler.winograd import Winograd, apart
 
 __all__ = ["WinogradFilters"]
 
@@ -211,8 +211,8 @@ class WinogradFilters:
             to = w.move(out, (rows.index, g.filters))
 
             def vectors(c: Value | int, mask: Value | None) -> None:
-                apart = self.sums_apart
-                found = w.load_square(w.move(sums, (c, 1)), t, t * apart, apart, None)
+                far = self.sums_apart
+                found = w.load_square(w.move(sums, (c, 1)), t, t * far, far, None)
                 found = transform(f, self.form.results, found)
                 w.store_square(found, w.move(to, (c, 1)), by_tap, mask)
 

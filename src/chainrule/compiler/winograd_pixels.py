@@ -7,22 +7,22 @@ transformed before, and stream by.
 
 from __future__ import annotations
 
-from chainrule.compiler.convolution import Pixels, Plan, Writer
+from chainrule.compiler.convolution import Pixels, Plan, Writer, chunk_flop
 from chainrule.compiler.emit import Value, i64
 from chainrule.compiler.emitter import Chunks
 from chainrule.compiler.ir import Convolution, Packed
 from chainrule.compiler.polyphase import channels_of, polyphase
 from chainrule.compiler.tile import Term, Tile
-from chainrule.compiler.transforms import Tiles, apart, even_height, transform
-from chainrule.compiler.winograd import Winograd
+from chainrule.compiler.transforms import Tiles, even_height, transform
+from chainrule.compiler.winograd import Winograd, apart
 
 __all__ = ["WinogradPixels", "pack_transformed"]
 
 _SCRATCH_BYTES = 1200 << 10
 """Of transformed pixels and products that a chunk holds: most of the second cache."""
 
-_CHUNK_FLOP = 8_000_000
-"""Of products; about 50 µs."""
+_FEW_TILES = 42
+"""In a chunk; a few register tiles, for which all filters are read."""
 
 
 def pack_transformed(w: Writer, node: Packed) -> Chunks:
@@ -38,7 +38,7 @@ def pack_transformed(w: Writer, node: Packed) -> Chunks:
         [y * by_row + x * by_column for x in phase.columns.taps]
         for y in phase.rows.taps
     ]
-    by_point = terms * columns
+    by_point = apart(terms * columns)
     panel = f.parameters[1]
     begin = f.binary("mul", panel, i64(columns))
     left = f.binary("sub", i64(results), begin)
@@ -60,7 +60,7 @@ def pack_transformed(w: Writer, node: Packed) -> Chunks:
 class WinogradPixels(Pixels):
     """The tiles of one chunk: of some images, or some rows of tiles of one."""
 
-    def __init__(self, w: Writer, node: Convolution, images: int) -> None:
+    def __init__(self, w: Writer, node: Convolution, images: int, batch: int) -> None:
         super().__init__(w, node)
         (self.phase,) = self.phases
         rows, columns = self.phase.rows, self.phase.columns
@@ -68,18 +68,24 @@ class WinogradPixels(Pixels):
         self.points = self.form.size**2
         tiles = self.tiles = Tiles((rows.size, columns.size), node.tile)
         self.depth = -(-self.terms // w.lanes) * w.lanes
-        # A chunk has so many tiles at least; so many of them are taken at a time.
+        # So many tiles are taken at a time, and a chunk should have so many.
         most = max(1, _SCRATCH_BYTES // (4 * self.points * (self.depth + self.columns)))
         filters = self.points * self.terms * self.results
-        wanted = max(1, _CHUNK_FLOP // (2 * filters))
-        if 4 * filters > _SCRATCH_BYTES // 2:
-            wanted = max(wanted, most)  # they come from further away
+        all_tiles = tiles.per_image * batch
+        wanted = max(1, int(chunk_flop(2.0 * filters * all_tiles) // (2 * filters)))
+        if 4 * filters > _SCRATCH_BYTES // 2 and all_tiles >= 8 * most:
+            wanted = max(wanted, most)  # filters come from further away
+        self.panels_each = self.panels
+        if not images and wanted < _FEW_TILES:
+            # Rather all tiles of some filters: each thread reads its own.
+            shares = min(self.panels, -(-_FEW_TILES // wanted))
+            self.panels_each = -(-self.panels // shares)
+            wanted *= shares
         self.images_each = images or max(1, wanted // tiles.per_image)
         self.rows_each = tiles.down
         if not images and tiles.per_image >= 2 * wanted:
-            self.rows_each = -(
-                -tiles.down // min(tiles.down, tiles.per_image // wanted)
-            )
+            blocks = min(tiles.down, tiles.per_image // wanted)
+            self.rows_each = -(-tiles.down // blocks)
         total = self.images_each * self.rows_each * tiles.across
         self.each = -(-total // -(-total // most))
         self.width = min(2, self.columns // w.lanes)
@@ -94,16 +100,23 @@ class WinogradPixels(Pixels):
         """The whole kernel."""
         w, f, e, tiles = self.w, self.f, self.e, self.tiles
         blocks = -(-tiles.down // self.rows_each)
-        image_block = f.binary("udiv", f.parameters[1], i64(blocks))
+        rest = f.binary("udiv", f.parameters[1], i64(blocks))
         row_block = f.binary("urem", f.parameters[1], i64(blocks))
+        panel_block, image_block = i64(0), rest
+        if self.panels_each < self.panels:
+            above = f.binary("add", e.size(self.g.batch), i64(self.images_each - 1))
+            image_blocks = f.binary("udiv", above, i64(self.images_each))
+            panel_block = f.binary("udiv", rest, image_blocks)
+            image_block = f.binary("urem", rest, image_blocks)
         first, last = w.share(image_block, self.images_each, self.g.batch)
         begin, end = w.share(row_block, self.rows_each, tiles.down)
         count = f.binary("mul", f.binary("sub", end, begin), i64(tiles.across))
         count = f.binary("mul", count, f.binary("sub", last, first))
         self.origin = first, begin
         packed = e.pointer(self.node.b.node)
-        size = self.points * self.terms * self.columns
-        whole, rest = divmod(self.results, self.columns)
+        size = self.points * apart(self.terms * self.columns)
+        first_panel, last_panel = w.share(panel_block, self.panels_each, self.panels)
+        whole, ragged = divmod(self.results, self.columns)
 
         def panel(number: Value, columns: int) -> None:
             self._multiply(w.move(packed, (number, size)), many)
@@ -114,11 +127,16 @@ class WinogradPixels(Pixels):
             many = e.least(f.binary("sub", count, block.index), i64(self.each))
             self._transform(block.index, many)
             if whole:
-                with f.loop(0, whole) as loop:
+                with f.loop(first_panel, e.least(last_panel, i64(whole))) as loop:
                     panel(loop.index, self.columns)
-            if rest:
-                panel(i64(whole), rest)
-        return w.finish((self.g.batch, self.images_each), (tiles.down, self.rows_each))
+            if ragged:
+                with f.when(f.compare("icmp sgt", last_panel, i64(whole))):
+                    panel(i64(whole), ragged)
+        return w.finish(
+            (self.panels, self.panels_each),
+            (self.g.batch, self.images_each),
+            (tiles.down, self.rows_each),
+        )
 
     def _place(
         self, index: Value
@@ -160,7 +178,7 @@ class WinogradPixels(Pixels):
         with f.loop(0, self.points) as point:
             x = w.move(self.pixels, (point.index, self.pixels_apart))
             to = w.move(self.products, (point.index, self.products_apart))
-            v = w.move(panel, (point.index, self.terms * self.columns))
+            v = w.move(panel, (point.index, apart(self.terms * self.columns)))
             with f.loop(0, many, self.height) as down:
                 # The last rows are made twice; of few tiles, some that are not there.
                 row = e.least(down.index, f.binary("sub", many, i64(self.height)))
@@ -180,8 +198,8 @@ class WinogradPixels(Pixels):
         with f.loop(0, many) as loop:
             at = w.move(self.products, (loop.index, self.columns))
             for j in range(0, width * w.lanes, w.lanes):
-                apart = self.products_apart
-                found = w.load_square(w.move(at, (j, 1)), t, t * apart, apart, None)
+                far = self.products_apart
+                found = w.load_square(w.move(at, (j, 1)), t, t * far, far, None)
                 found = transform(f, self.form.results, found)
                 w.store_square(found, w.move(self.outputs, (j, 1)), width * w.lanes)
             image, (y, begin), (x, left) = self._place(

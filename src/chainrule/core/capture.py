@@ -533,16 +533,22 @@ class CapturedGraph:
         Modules train or not as then, leaves have the same spec and require a gradient
         as then, and no gradient is there that was not.
         """
-        return (
-            all(module.training == training for module, training in self.modules)
-            and all(t._grad is None for t in self.without_gradient)
-            and all(
-                tensor.requires_grad == requires_grad
-                and tensor._array.dtype == dtype
-                and tensor._array.shape == shape
-                for tensor, requires_grad, dtype, shape in self._expected
-            )
-        )
+        # Plain loops: every call of a compiled function comes by here.
+        for module, training in self.modules:
+            if module.training != training:
+                return False
+        for tensor in self.without_gradient:
+            if tensor._grad is not None:
+                return False
+        for tensor, requires_grad, dtype, shape in self._expected:
+            array = tensor._array
+            if (
+                tensor.requires_grad != requires_grad
+                or array.dtype != dtype
+                or array.shape != shape
+            ):
+                return False
+        return True
 
     @functools.cached_property
     def _expected(self) -> list[tuple[Tensor, bool, Any, tuple[int, ...]]]:

@@ -21,8 +21,8 @@ __all__ = ["WinogradPixels", "pack_transformed"]
 _SCRATCH_BYTES = 1200 << 10
 """Of transformed pixels and products that a chunk holds: most of the second cache."""
 
-_FEW_TILES = 42
-"""In a chunk; a few register tiles, for which all filters are read."""
+_FEW_TILES = 28
+"""A few register tiles, for which all filters are read."""
 
 
 def pack_transformed(w: Writer, node: Packed) -> Chunks:
@@ -73,8 +73,11 @@ class WinogradPixels(Pixels):
         filters = self.points * self.terms * self.results
         all_tiles = tiles.per_image * batch
         wanted = max(1, int(chunk_flop(2.0 * filters * all_tiles) // (2 * filters)))
-        if 4 * filters > _SCRATCH_BYTES // 2 and all_tiles >= 8 * most:
-            wanted = max(wanted, most)  # filters come from further away
+        if 4 * filters <= _SCRATCH_BYTES // 2:
+            # They stay in the second cache: what else is there should be small.
+            most = min(most, _FEW_TILES)
+        elif all_tiles >= 8 * most:
+            wanted = max(wanted, most)
         self.panels_each = self.panels
         if not images and wanted < _FEW_TILES:
             # Rather all tiles of some filters: each thread reads its own.
@@ -85,6 +88,8 @@ class WinogradPixels(Pixels):
         self.rows_each = tiles.down
         if not images and tiles.per_image >= 2 * wanted:
             blocks = min(tiles.down, tiles.per_image // wanted)
+            if self.panels_each < self.panels:  # there are chunks; let them be equal
+                blocks = max(b for b in range(1, blocks + 1) if tiles.down % b == 0)
             self.rows_each = -(-tiles.down // blocks)
         total = self.images_each * self.rows_each * tiles.across
         self.each = -(-total // -(-total // most))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+import llvmlite.binding  # noqa: F401  chainrule imports it when it first compiles
 import numpy as np
 from networks import (
     BATCH_NORM_EPSILON,
@@ -63,6 +64,7 @@ def model_of(problem: Problem) -> nn.Module:
     model = nn.Sequential(*map(layer_of, problem.workload.network.layers))
     for parameter, w in zip(model.parameters(), problem.weights, strict=True):
         parameter.data = w
+    problem.weights.clear()  # the model has them: nobody else holds them twice
     return model
 
 

@@ -8,6 +8,7 @@ import pytest
 import chainrule as cr
 from chainrule import nn
 from chainrule.errors import OptionError, ShapeError
+from chainrule.nn import init
 
 SHAPE = (3, 3, 40, 50)  # fan-in 360, fan-out 450
 
@@ -107,3 +108,24 @@ def test_a_users_module_can_draw_its_parameters() -> None:
     before = line.slope.item()
     assert line.initialize(1).slope.item() != before
     assert line.initialize(1).slope.item() == Line().initialize(1).slope.item()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        init.Normal(0.5, 1.0),
+        init.Uniform(-2.0, 3.0),
+        init.he_normal(),
+        init.glorot_uniform(),
+        init.WithFans(init.he_normal(), 7, 9),
+        init.WithFans(init.Normal(), 7, 9),
+        init.WithFans(lambda rng, shape: rng.random(shape), 7, 9),
+    ],
+)
+def test_a_large_weight_is_filled_piece_by_piece_as_it_would_be_at_once(
+    rule, monkeypatch
+) -> None:
+    whole = init.DrawnParameter((40, 30), rule)
+    expected = whole.draw(np.random.default_rng(3))
+    monkeypatch.setattr(init, "_PIECE", 100)
+    np.testing.assert_array_equal(whole.draw(np.random.default_rng(3)), expected)

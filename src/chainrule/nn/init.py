@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -43,9 +44,14 @@ __all__ = [
     "zeros",
 ]
 
+_PIECE = 1 << 20
+"""So many numbers are drawn at a time: in float64 they take more than they fill."""
+
 Array = np.ndarray[Any, Any]
 Initializer = Callable[[np.random.Generator, tuple[int, ...]], Array]
 """Any function of a generator and a shape that returns an array of that shape."""
+Sampler = Callable[[Any], Any]
+"""Draws as many numbers as a size or a shape says."""
 
 
 # -------------------------------------------------------------------------- rules
@@ -66,30 +72,45 @@ class Constant:
         return np.full(shape, self.value)
 
 
+class Draws:
+    """A rule whose numbers are independent draws of one distribution.
+
+    What it draws for a shape is what it draws for as many numbers one after another,
+    so a large weight can be filled piece by piece.
+    """
+
+    def sampler(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Sampler:
+        """For a weight of this shape, draws as many numbers as a size says."""
+        raise NotImplementedError
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return self.sampler(rng, shape)(shape)
+
+
 @dataclass(frozen=True)
-class Normal:
+class Normal(Draws):
     """Draws of the normal distribution N(mean, std²)."""
 
     std: float = 0.01
     mean: float = 0.0
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        return rng.normal(self.mean, self.std, shape)
+    def sampler(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Sampler:
+        return partial(rng.normal, self.mean, self.std)
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(Draws):
     """Draws that are equally likely anywhere in [low, high)."""
 
     low: float = -0.01
     high: float = 0.01
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        return rng.uniform(self.low, self.high, shape)
+    def sampler(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Sampler:
+        return partial(rng.uniform, self.low, self.high)
 
 
 @dataclass(frozen=True)
-class VarianceScaling:
+class VarianceScaling(Draws):
     """Draws of variance scale / fan, so that depth neither swells nor starves signals.
 
     Args:
@@ -102,23 +123,19 @@ class VarianceScaling:
     fan: Literal["in", "out", "mean"] = "in"
     distribution: Literal["normal", "uniform"] = "normal"
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        return self.draw(rng, shape, *fans(shape))
+    def sampler(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Sampler:
+        return self.sampler_of(rng, *fans(shape))
 
-    def draw(
-        self,
-        rng: np.random.Generator,
-        shape: tuple[int, ...],
-        fan_in: float,
-        fan_out: float,
-    ) -> Array:
-        """Draws for fans that do not follow from the shape."""
+    def sampler_of(
+        self, rng: np.random.Generator, fan_in: float, fan_out: float
+    ) -> Sampler:
+        """The same for fans that do not follow from the shape."""
         sizes = {"in": fan_in, "out": fan_out, "mean": (fan_in + fan_out) / 2}
         variance = self.scale / max(sizes[self.fan], 1)
         if self.distribution == "normal":
-            return rng.normal(0.0, math.sqrt(variance), shape)
+            return partial(rng.normal, 0.0, math.sqrt(variance))
         bound = math.sqrt(3 * variance)
-        return rng.uniform(-bound, bound, shape)
+        return partial(rng.uniform, -bound, bound)
 
 
 @dataclass(frozen=True)
@@ -134,9 +151,8 @@ class WithFans:
     fan_out: float
 
     def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        if isinstance(self.rule, VarianceScaling):
-            return self.rule.draw(rng, shape, self.fan_in, self.fan_out)
-        return self.rule(rng, shape)
+        draw = _sampler(self, rng, shape)
+        return draw(shape) if draw else self.rule(rng, shape)
 
 
 def fans(shape: Sequence[int]) -> tuple[int, int]:
@@ -285,10 +301,27 @@ def manual_seed(seed: int) -> None:
     _construction = _Construction(int(seed))
 
 
+def _sampler(
+    rule: Initializer, rng: np.random.Generator, shape: tuple[int, ...]
+) -> Sampler | None:
+    """What draws a weight's numbers one after another; None for other rules."""
+    if isinstance(rule, WithFans):
+        if isinstance(rule.rule, VarianceScaling):
+            return rule.rule.sampler_of(rng, rule.fan_in, rule.fan_out)
+        rule = rule.rule
+    return rule.sampler(rng, shape) if isinstance(rule, Draws) else None
+
+
 def _fill(
     rule: Initializer, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 ) -> Array:
     # Drawn in float64 and rounded, so that both float dtypes start alike.
+    draw = _sampler(rule, rng, shape) if math.prod(shape) > _PIECE else None
+    if draw:
+        filled: Array = np.empty(math.prod(shape), dtype)
+        for piece in np.split(filled, range(_PIECE, filled.size, _PIECE)):
+            piece[...] = draw(piece.size)
+        return filled.reshape(shape)
     values = np.asarray(rule(rng, shape)).astype(dtype)
     if values.shape != shape:
         raise ShapeError(

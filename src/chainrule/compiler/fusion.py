@@ -115,6 +115,17 @@ def fuse(definitions: Definitions) -> Fused:
     return _Fusion(definitions).run()
 
 
+@dataclass
+class _Needed:
+    """What a kernel reads, as it was found when so many nodes had a home."""
+
+    made: tuple[int, int]
+    settled: int
+    seen: set[Node]
+    """The nodes that this depends on."""
+    found: set[Kernel]
+
+
 class _Fusion:
     def __init__(self, definitions: Definitions) -> None:
         self.definitions = definitions
@@ -126,8 +137,10 @@ class _Fusion:
         self.readers: dict[Node, dict[Kernel, None]] = {}
         """The kernels that compute a value for themselves."""
         self.order = {n: i for i, n in enumerate(definitions.nodes)}
-        self._needed: dict[Kernel, tuple[object, set[Kernel]]] = {}
-        """What ``_needs`` found, and how much was placed then."""
+        self._settled: list[Node] = []
+        """The nodes that got a home, in that order."""
+        self._needed: dict[Kernel, _Needed] = {}
+        self._lasts: dict[Kernel, tuple[tuple[int, int], int]] = {}
 
     def run(self) -> Fused:
         _copy_outputs(self.definitions)
@@ -176,13 +189,13 @@ class _Fusion:
         kernel = Kernel(kind, shape, inner, cores)
         self.kernels.append(kernel)
         for core in cores:
-            self.home[core] = kernel
+            self._settle(core, kernel)
         return kernel
 
     def _store(self, node: Node, kernel: Kernel) -> None:
         if node not in self.stored:
             self.stored.add(node)
-            self.home[node] = kernel
+            self._settle(node, kernel)
             kernel.roots.append(node)
 
     def _pending(self, access: Access) -> list[Access]:
@@ -202,7 +215,7 @@ class _Fusion:
                 and not self._is_cycle(kernel, node)
             ):
                 kernel.cores.append(node)
-                self.home[node] = kernel
+                self._settle(node, kernel)
                 self._demand_all(node, kernel)
                 return
         # Places of extrema are found row by row, however the rows lie.
@@ -216,7 +229,7 @@ class _Fusion:
                 node.extents,
             ) and self._may_join(node, kernel):
                 kernel.cores.append(node)
-                self.home[node] = kernel
+                self._settle(node, kernel)
                 self._demand_all(node, kernel)
                 return
         kernel = self._new(kind, node.shape, node.extents, [node])
@@ -492,19 +505,50 @@ class _Fusion:
             stack += sources(n)
         return False
 
+    def _settle(self, node: Node, kernel: Kernel) -> None:
+        """Say which kernel makes a node."""
+        self.home[node] = kernel
+        self._settled.append(node)
+
     def _reaches(self, kernel: Kernel, target: Kernel) -> bool:
         """Whether a kernel needs, directly or not, what the target makes."""
-        return _depends(kernel, target, self._needs)
+        # Values come after all that they are made of: what ends before the target
+        # begins cannot need it.
+        made = (*target.cores, *target.roots)
+        begin = min((self.order.get(n, -1) for n in made), default=-1)
+
+        def later_needs(k: Kernel) -> list[Kernel]:
+            return [n for n in self._needs(k) if self._last(n) > begin or n is target]
+
+        if kernel is not target and self._last(kernel) <= begin:
+            return False
+        return _depends(kernel, target, later_needs)
+
+    def _last(self, kernel: Kernel) -> int:
+        """Where the last of a kernel's values stands in the definitions."""
+        made = len(kernel.cores), len(kernel.roots)
+        known = self._lasts.get(kernel)
+        if known is None or known[0] != made:
+            many = len(self.order)
+            nodes = (*kernel.cores, *kernel.roots)
+            last = max((self.order.get(n, many) for n in nodes), default=many)
+            known = self._lasts[kernel] = made, last
+        return known[1]
 
     def _needs(self, kernel: Kernel) -> set[Kernel]:
         """The kernels whose results a kernel reads."""
-        size = len(self.home), len(self.stored), len(kernel.cores), len(kernel.roots)
+        made = len(kernel.cores), len(kernel.roots)
         known = self._needed.get(kernel)
-        if known is not None and known[0] == size:
-            return known[1]
+        if (
+            known is not None
+            and known.made == made
+            and known.seen.isdisjoint(self._settled[known.settled :])
+        ):
+            known.settled = len(self._settled)
+            return known.found
         found: set[Kernel] = set()
-        self._needed[kernel] = size, found
         seen: set[Node] = set()
+        self._needed[kernel] = _Needed(made, len(self._settled), seen, found)
         stack: list[Node] = []
         for node in (*kernel.cores, *kernel.roots):
             stack += sources(node)
@@ -551,7 +595,7 @@ class _Fusion:
                 continue
             self.kernels.remove(home)
             self._needed.clear()
-            self.home[rows] = kernel
+            self._settle(rows, kernel)
             kernel.roots.append(rows)
 
     def _reads(self, kernel: Kernel, other: Kernel) -> bool:
@@ -649,7 +693,7 @@ class _Fusion:
 
 
 def _depends(
-    kernel: Kernel, target: Kernel, needs: Callable[[Kernel], set[Kernel]]
+    kernel: Kernel, target: Kernel, needs: Callable[[Kernel], Iterable[Kernel]]
 ) -> bool:
     """Whether a kernel needs another's results, directly or through others."""
     seen: set[Kernel] = set()

@@ -280,9 +280,6 @@ class Node:
     def __repr__(self) -> str:
         return f"{self.name}: {self.spec} = {self.describe()}"
 
-    def __hash__(self) -> int:
-        return id(self)
-
 
 @dataclass(eq=False, repr=False)
 class Leaf(Node):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,12 +160,25 @@ def build(graph: CapturedGraph, target: Target | None = None) -> Build:
     """
     target = target or host_target()
     is_pinned = any(guard.comparison == "equal" for guard in graph.guards)
-    if graph.batch != 0 and not is_pinned:
-        try:
-            return _build(graph, target, None, graph.batch)
-        except SquaredBatch:
-            pass
-    return _build(graph, target, graph.batch, graph.batch)
+    with _uncollected():
+        if graph.batch != 0 and not is_pinned:
+            try:
+                return _build(graph, target, None, graph.batch)
+            except SquaredBatch:
+                pass
+        return _build(graph, target, graph.batch, graph.batch)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without looking for garbage among all that the passes make, and keep."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _arranged(given: Definitions, by_blocks: bool) -> Definitions:

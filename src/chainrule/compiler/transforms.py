@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 
 from chainrule.compiler.convolution import Writer
 from chainrule.compiler.emit import Function, Value, i64, number
@@ -20,29 +22,50 @@ def transform(f: Function, matrix: Matrix, x: Sequence[Sequence[Value]]) -> Squa
 
 
 def _along(f: Function, matrix: Matrix, x: Sequence[Value]) -> list[Value]:
-    """matrix · x.
-
-    Points come as pairs p and -p, whose columns (or rows) are each other's but for the
-    signs of every second number. What a pair has in common is computed once.
-    """
-    columns, values = [list(c) for c in zip(*matrix, strict=True)], list(x)
-    for i, k in _pairs(columns):
-        columns[i], columns[k] = _split(columns[i], columns[k])
+    """matrix · x, with what pairs of points have in common computed once."""
+    how, values = _shared(matrix), list(x)
+    for i, k in how.columns:
         values[i], values[k] = (
             f.binary("fadd", values[i], values[k]),
             f.binary("fsub", values[i], values[k]),
         )
-    rows = [list(r) for r in zip(*columns, strict=True)]
-    pairs = _pairs(rows)
     found: dict[int, Value] = {}
-    for i, k in pairs:
-        same, other = (_sum(f, row, values) for row in _split(rows[i], rows[k]))
-        found[i] = f.binary("fadd", same, other)
-        found[k] = f.binary("fsub", same, other)
-    for i, row in enumerate(rows):
-        if i not in found:
-            found[i] = _sum(f, row, values)
-    return [found[i] for i in range(len(rows))]
+    for (i, k), (equal, opposite) in how.pairs.items():
+        a, b = _sum(f, equal, values), _sum(f, opposite, values)
+        found[i], found[k] = f.binary("fadd", a, b), f.binary("fsub", a, b)
+    found |= {i: _sum(f, row, values) for i, row in how.singles.items()}
+    return [found[i] for i in range(len(found))]
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """A product with a matrix in fewer steps.
+
+    Points come as pairs p and -p, whose columns (or rows) are each other's but for the
+    signs of every second number.
+
+    Args:
+        columns: which numbers are first replaced by their sum and their difference.
+        pairs: of rows, with what is equal in both, and what is opposite.
+        singles: the other rows.
+    """
+
+    columns: list[tuple[int, int]]
+    pairs: dict[tuple[int, int], tuple[list[float], list[float]]]
+    singles: dict[int, list[float]]
+
+
+@cache
+def _shared(matrix: Matrix) -> _Shared:
+    columns = [list(c) for c in zip(*matrix, strict=True)]
+    joined = _pairs(columns)
+    for i, k in joined:
+        columns[i], columns[k] = _split(columns[i], columns[k])
+    rows = [list(r) for r in zip(*columns, strict=True)]
+    pairs = {(i, k): _split(rows[i], rows[k]) for i, k in _pairs(rows)}
+    paired = {i for pair in pairs for i in pair}
+    singles = {i: row for i, row in enumerate(rows) if i not in paired}
+    return _Shared(joined, pairs, singles)
 
 
 def _pairs(rows: Sequence[Sequence[float]]) -> list[tuple[int, int]]:

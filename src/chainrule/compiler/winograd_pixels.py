@@ -44,16 +44,16 @@ def pack_transformed(w: Writer, node: Packed) -> Chunks:
     left = f.binary("sub", i64(results), begin)
     source = w.move(e.pointer(node.access.node), (begin, by_result))
     out = w.move(e.pointer(node), (panel, form.size**2 * by_point))
-    with f.loop(0, terms) as loop:
-        for j in range(0, columns, w.lanes):
-            at = w.move(source, (loop.index, by_term), (j, by_result))
-            to = w.move(out, (loop.index, columns), (j, 1))
-            mask = f.first_lanes(f.binary("sub", left, i64(j)), w.lanes)
-            taps = [
-                [w.load_every(w.move(at, (x, 1)), by_result, mask) for x in row]
-                for row in far
-            ]
-            w.store_square(transform(f, form.filters, taps), to, by_point)
+    with f.loop(0, terms) as loop, f.loop(0, columns, w.lanes) as across:
+        j = across.index
+        at = w.move(source, (loop.index, by_term), (j, by_result))
+        to = w.move(out, (loop.index, columns), (j, 1))
+        mask = f.first_lanes(f.binary("sub", left, j), w.lanes)
+        taps = [
+            [w.load_every(w.move(at, (x, 1)), by_result, mask) for x in row]
+            for row in far
+        ]
+        w.store_square(transform(f, form.filters, taps), to, by_point)
     return w.finish((-(-results // columns), 1))
 
 
@@ -202,8 +202,8 @@ class WinogradPixels(Pixels):
         width = -(-columns // w.lanes)
         with f.loop(0, many) as loop:
             at = w.move(self.products, (loop.index, self.columns))
-            for j in range(0, width * w.lanes, w.lanes):
-                far = self.products_apart
+            with f.loop(0, width * w.lanes, w.lanes) as across:
+                far, j = self.products_apart, across.index
                 found = w.load_square(w.move(at, (j, 1)), t, t * far, far, None)
                 found = transform(f, self.form.results, found)
                 w.store_square(found, w.move(self.outputs, (j, 1)), width * w.lanes)

@@ -27,7 +27,7 @@ from chainrule.compiler.host import Target
 from chainrule.errors import OptionError
 from chainrule.files import remove_leftovers
 
-__all__ = ["Entry", "clear", "key", "load", "status", "store"]
+__all__ = ["Entry", "clear", "is_used", "key", "load", "status", "store"]
 
 MOST_BYTES = 256 * 2**20
 """What the folder may hold, give or take a few entries."""
@@ -114,6 +114,11 @@ def clear() -> int:
                 path.unlink(missing_ok=True)
                 count += 1
     return count
+
+
+def is_used() -> bool:
+    """Whether entries are kept at all."""
+    return _folder()[0] is not None
 
 
 def status() -> str:

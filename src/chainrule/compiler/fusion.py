@@ -38,7 +38,7 @@ from chainrule.compiler.ir import (
 )
 from chainrule.core import scalar
 
-__all__ = ["Fused", "Kernel", "fuse"]
+__all__ = ["Fused", "Kernel", "copy_outputs", "fuse"]
 
 _NARROW = 256
 """Columns up to which a product makes its own left operand."""
@@ -111,7 +111,7 @@ class Fused:
 
 
 def fuse(definitions: Definitions) -> Fused:
-    """Kernels for the definitions."""
+    """Kernels for the definitions, whose outputs have memory of their own."""
     return _Fusion(definitions).run()
 
 
@@ -143,7 +143,6 @@ class _Fusion:
         self._lasts: dict[Kernel, tuple[tuple[int, int], int]] = {}
 
     def run(self) -> Fused:
-        _copy_outputs(self.definitions)
         nodes = self.definitions.nodes
         self.order = {n: i for i, n in enumerate(nodes)}
         self.users: dict[Node, dict[Node, None]] = {}
@@ -752,7 +751,7 @@ def _kinds(expression: Any) -> set[str]:
     return found
 
 
-def _copy_outputs(definitions: Definitions) -> None:
+def copy_outputs(definitions: Definitions) -> Definitions:
     """Give every output memory of its own, and what a variable takes from another."""
 
     def copied(node: Node) -> Node:
@@ -777,6 +776,7 @@ def _copy_outputs(definitions: Definitions) -> None:
         taken.add(node)
         outputs.append(node)
     definitions.outputs = outputs
+    return definitions
 
 
 def _forced(definitions: Definitions) -> dict[Node, None]:

@@ -12,9 +12,10 @@ from typing import Any
 import chainrule.compiler.spatial  # noqa: F401  its rules join those of lowering
 from chainrule.compiler import cache, native
 from chainrule.compiler.blocks import arrange_blocks, is_by_blocks
-from chainrule.compiler.fusion import Fused, fuse
+from chainrule.compiler.fusion import Fused, copy_outputs, fuse
 from chainrule.compiler.host import Target, host_target
 from chainrule.compiler.ir import Definitions, SquaredBatch
+from chainrule.compiler.kept import facts_of, restored, signature
 from chainrule.compiler.lowering import lower
 from chainrule.compiler.picked import arrange_picked
 from chainrule.compiler.polyphase import arrange_windows
@@ -185,7 +186,7 @@ def _arranged(given: Definitions, by_blocks: bool) -> Definitions:
     """Values in the forms in which kernels make them with least effort."""
     if by_blocks:
         given = arrange_blocks(given)
-    return arrange_windows(arrange(given, by_blocks))
+    return copy_outputs(arrange_windows(arrange(given, by_blocks)))
 
 
 def _build(
@@ -208,12 +209,23 @@ def _build(
         return n is None and is_by_blocks(picked, size)
 
     arranged = timed("arrange", lambda: _arranged(picked, by_blocks(batch)))
-    fused = timed("fuse", lambda: fuse(arranged))
-    module, layout = timed("kernels", lambda: assemble(fused, target, batch))
-    text = timed("text", module.text)
-    code, is_cached = timed("llvm", lambda: native.cached_code(text, target))
+    key = timed("sign", lambda: _key(arranged, target, batch))
+    found = cache.load(key) if key else None
+    if found:
+        code, facts = found
+        fused, layout = timed("restore", lambda: restored(arranged, facts))
+    else:
+        fused = timed("fuse", lambda: fuse(arranged))
+        module, layout = timed("kernels", lambda: assemble(fused, target, batch))
+        code = timed("llvm", lambda: native.object_code(module.text(), target))
+        if key:
+            cache.store(key, cache.Entry(code, facts_of(fused, layout)))
     library = timed("load", lambda: native.Library(code, target))
     machine = Machine(fused, layout, library)
+
+    def llvm() -> str:
+        return assemble(fused, target, batch)[0].text()
+
     texts: dict[str, Callable[[], str]] = {
         "capture": lambda: str(graph),
         "lower": lowered.text,
@@ -221,10 +233,16 @@ def _build(
         "arrange": arranged.text,
         "fuse": fused.text,
         "memory": lambda: machine.text(batch or 0),
-        "llvm": lambda: text,
-        "assembly": lambda: native.assembly(text, target),
+        "llvm": llvm,
+        "assembly": lambda: native.assembly(llvm(), target),
     }
     return Build(
-        graph, target, machine, fused, times_s, is_cached, batch, n is None, by_blocks,
-        texts,
+        graph, target, machine, fused, times_s, bool(found), batch, n is None,
+        by_blocks, texts,
     )  # fmt: skip
+
+
+def _key(given: Definitions, target: Target, batch: int | None) -> str:
+    """Where the disk has the program of these definitions; "" for nowhere."""
+    text = signature(given) if cache.is_used() else ""
+    return cache.key(target, "program", text, str(batch)) if text else ""

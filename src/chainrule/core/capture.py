@@ -559,6 +559,12 @@ class CapturedGraph:
             if n.tensor is not None
         ]
 
+    @functools.cached_property
+    def is_plain(self) -> bool:
+        """Whether one tensor is all that a call returns or leaves behind."""
+        effects = self.assignments or self.gradients or self.cleared
+        return isinstance(self.structure, _Place) and not effects
+
     def rebuild(self, values: Sequence[Any], n: int | None = None) -> Any:
         """What the function returns: ``values`` in the places of the outputs."""
 

@@ -42,6 +42,7 @@ __all__ = [
     "minimum",
     "num_steps",
     "numpy_function",
+    "postorder",
     "power",
     "quietly",
     "select",
@@ -268,7 +269,7 @@ def select(condition: Operand, yes: Operand, no: Operand) -> Expr:
     return _make("select", condition, yes, no)
 
 
-def _postorder(root: Expr) -> Iterator[Expr]:
+def postorder(root: Expr) -> Iterator[Expr]:
     """Every distinct node once, arguments before users."""
     seen: set[int] = set()
     stack: list[tuple[Expr, bool]] = [(root, False)]
@@ -290,7 +291,7 @@ def num_steps(expression: Expr) -> int:
         >>> num_steps(x * y + 1)
         2
     """
-    return sum(bool(e.args) for e in _postorder(expression))
+    return sum(bool(e.args) for e in postorder(expression))
 
 
 def fold(
@@ -305,7 +306,7 @@ def fold(
     its value, ``number`` turns a constant into the result type.
     """
     values: dict[int, T] = {}
-    for node in _postorder(expression):
+    for node in postorder(expression):
         if node.kind == "symbol":
             values[id(node)] = symbols[node.name]
         elif node.kind == "constant":
@@ -317,7 +318,7 @@ def fold(
 
 def symbols(expression: Expr) -> tuple[str, ...]:
     """The names that the expression reads, in order of their first use."""
-    return tuple(dict.fromkeys(n.name for n in _postorder(expression) if n.name))
+    return tuple(dict.fromkeys(n.name for n in postorder(expression) if n.name))
 
 
 def substitute(expression: Expr, values: Mapping[str, Expr]) -> Expr:
@@ -394,7 +395,7 @@ def _written(
 
 def numpy_source(name: str, arguments: tuple[str, ...], expression: Expr) -> str:
     """The expression as the source of a NumPy function; shared parts are named once."""
-    nodes = list(_postorder(expression))
+    nodes = list(postorder(expression))
     uses = Counter(id(a) for n in nodes for a in n.args)
     written: dict[int, str] = {}
     lines: list[str] = []
@@ -435,7 +436,7 @@ def numpy_function(
     by 0 give their IEEE results without a warning.
     """
     direct = getattr(np, expression.kind, None)
-    used = [PRIMITIVES[n.kind] for n in _postorder(expression) if n.args]
+    used = [PRIMITIVES[n.kind] for n in postorder(expression) if n.args]
     # Several primitives together can always come to inf - inf or 0·inf.
     is_partial = len(used) > 1 or any(p.is_partial for p in used)
     operands = tuple(a.name for a in expression.args)
@@ -502,7 +503,7 @@ def _in_place_lines(
     def key(node: Expr) -> str | int:
         return node.name or id(node)
 
-    nodes = list(_postorder(expression))
+    nodes = list(postorder(expression))
     reads_left = Counter(key(a) for n in nodes for a in n.args)
     # Arrays that may be overwritten: the target itself too, once its old value is used.
     own = {target}

@@ -81,10 +81,11 @@ class _Writer:
     def _written(self, value: Any) -> str:
         if isinstance(value, Expr):
             return self._expression(value)
-        if is_dataclass(value):
-            parts = (self.write(getattr(value, n)) for n in _names(type(value)))
-            return f"{type(value).__name__}({','.join(parts)})"
-        raise TypeError(f"no text of a {type(value).__name__}")
+        kind: Any = type(value)
+        if is_dataclass(kind):
+            parts = (self.write(getattr(value, name)) for name in _names(kind))
+            return f"{kind.__name__}({','.join(parts)})"
+        raise TypeError(f"no text of a {kind.__name__}")
 
     @staticmethod
     def _expression(root: Expr) -> str:

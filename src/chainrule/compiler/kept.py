@@ -81,11 +81,12 @@ class _Writer:
     def _written(self, value: Any) -> str:
         if isinstance(value, Expr):
             return self._expression(value)
+        name = type(value).__name__
+        if not is_dataclass(value):
+            raise TypeError(f"no text of a {name}")
         kind: Any = type(value)
-        if is_dataclass(kind):
-            parts = (self.write(getattr(value, name)) for name in _names(kind))
-            return f"{kind.__name__}({','.join(parts)})"
-        raise TypeError(f"no text of a {kind.__name__}")
+        parts = (self.write(getattr(value, field)) for field in _names(kind))
+        return f"{name}({','.join(parts)})"
 
     @staticmethod
     def _expression(root: Expr) -> str:

@@ -220,3 +220,22 @@ def test_the_bits_do_not_depend_on_the_number_of_threads():
         found.append(run.stdout)
     assert found[0]
     assert len(set(found)) == 1
+
+
+_SMALL_STACK = """
+import threading
+import numpy as np, chainrule as cr
+x, w = np.ones((9, 13, 13, 192), "f"), np.ones((3, 3, 192, 64), "f")
+f = cr.compile(lambda x, w: cr.grad(lambda x, w: cr.conv(x, w).sum(), (0, 1))(x, w))
+threading.stack_size(256 << 10)
+thread = threading.Thread(target=lambda: print(f(x, w)[1].numpy().min()))
+thread.start()
+thread.join()
+"""
+
+
+def test_a_thread_with_a_small_stack_can_call_it():
+    run = subprocess.run(
+        [sys.executable, "-c", _SMALL_STACK], capture_output=True, text=True, check=True
+    )
+    assert float(run.stdout) == 9 * 11 * 11

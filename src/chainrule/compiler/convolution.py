@@ -15,7 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chainrule.compiler.emit import Function, Module, Value, i64, vector
-from chainrule.compiler.emitter import Chunks, Emitter, Position, Slots, llvm_type
+from chainrule.compiler.emitter import (
+    SLOT_SCRATCH,
+    SLOT_SCRATCH_BYTES,
+    Chunks,
+    Emitter,
+    Position,
+    Slots,
+    llvm_type,
+)
 from chainrule.compiler.fusion import Kernel
 from chainrule.compiler.host import Target
 from chainrule.compiler.ir import (
@@ -45,6 +53,9 @@ _CHUNK_FLOP = 8_000_000
 """About 50 µs: enough for a panel of filters to come into the second cache."""
 _LEAST_FLOP = 300_000
 _FEW_CHUNKS = 4
+
+_STACK_BYTES = 16 << 10
+"""Of a thread's own stack, which may be as small as 128 KiB, at a time."""
 
 
 def chunk_flop(total: float) -> float:
@@ -87,6 +98,8 @@ class Writer:
         self.lanes = self.e.lanes = target.lanes(self.element)
         self.registers = _ROWS[target.num_registers]
         self.type = vector(self.element, self.lanes)
+        self.claimed: tuple[Value, Value] | None = None
+        self.scratch_bytes = 0
 
     def origin(self, access: Access) -> Value:
         """The address of a node's first element."""
@@ -169,8 +182,46 @@ class Writer:
 
     def scratch(self, count: int) -> Value:
         """Memory for so many numbers, until the chunk ends."""
-        text = f"alloca [{count} x {self.element}], align 64"
-        return self.f.at_entry("ptr", text)
+        f, size_bytes = self.f, count * (8 if self.element == "double" else 4)
+        if size_bytes <= _STACK_BYTES:
+            text = f"alloca [{count} x {self.element}], align 64"
+            return f.at_entry("ptr", text)
+        if self.claimed is None:
+            self.claimed = self._claim()
+        place = f.at(self.claimed[0], self.scratch_bytes, "i8")
+        self.scratch_bytes += -(-size_bytes // 64) * 64
+        return place
+
+    def _claim(self) -> tuple[Value, Value]:
+        """A block of the machine's scratch that no other chunk has, and its mark.
+
+        There is one for each thread. In front stands their number, then their marks.
+        """
+        f, ctx = self.f, self.f.parameters[0]
+        region = f.load(f.at(ctx, SLOT_SCRATCH, "i64"), "ptr")
+        size_bytes = f.load(f.at(ctx, SLOT_SCRATCH_BYTES, "i64"), "i64")
+        count = f.load(region, "i64")
+        name, before = f.fresh("claim"), f.block
+        number, following = Value("i64", f"%{name}.i"), f"%{name}.next"
+        f.jump(name)
+        f.label(name)
+        f.line(
+            f"{number.name} = phi i64 [ 0, %{before} ], [ {following}, %{name}.taken ]"
+        )
+        far = f.binary("mul", f.binary("add", number, i64(1)), i64(64))
+        mark = f.at(region, far, "i8")
+        pair = f.value("{ i64, i1 }", f"cmpxchg {mark}, i64 0, i64 1 acquire monotonic")
+        is_mine = f.value("i1", f"extractvalue {pair}, 1")
+        f.branch(is_mine, f"{name}.mine", f"{name}.taken")
+        f.label(f"{name}.taken")
+        above = f.binary("add", number, i64(1))
+        is_last = f.compare("icmp sge", above, count)
+        f.line(f"{following} = select {is_last}, i64 0, {above}")
+        f.jump(name)
+        f.label(f"{name}.mine")
+        head = f.binary("mul", f.binary("add", count, i64(1)), i64(64))
+        far = f.binary("add", head, f.binary("mul", number, size_bytes))
+        return f.at(region, far, "i8"), mark
 
     def share(self, number: Value, each: int, total: Size) -> tuple[Value, Value]:
         """Where part ``number`` of so many each begins and ends."""
@@ -180,9 +231,11 @@ class Writer:
         return first, self.e.least(end, self.e.size(total))
 
     def finish(self, *chunks: tuple[Size, int]) -> Chunks:
+        if self.claimed:
+            self.f.line(f"store atomic i64 0, {self.claimed[1]} release, align 8")
         self.f.ret()
         self.module.add_kernel(self.f)
-        return Chunks(chunks)
+        return Chunks(chunks, self.scratch_bytes)
 
 
 # ----------------------------------------------------------------------- packing

@@ -45,6 +45,8 @@ from chainrule.core import scalar
 __all__ = [
     "FIRST_SLOT",
     "SLOT_FAULT",
+    "SLOT_SCRATCH",
+    "SLOT_SCRATCH_BYTES",
     "ZERO",
     "Chunks",
     "Emitter",
@@ -56,7 +58,7 @@ __all__ = [
 ]
 
 # Slots of the context before the buffers': see ``program``.
-SLOT_BATCH, SLOT_FAULT, FIRST_SLOT = 0, 3, 8
+SLOT_BATCH, SLOT_FAULT, SLOT_SCRATCH, SLOT_SCRATCH_BYTES, FIRST_SLOT = 0, 3, 6, 7, 8
 
 
 def llvm_type(dtype: np.dtype[Any]) -> str:
@@ -71,9 +73,13 @@ def memory_type(dtype: np.dtype[Any]) -> str:
 
 @dataclass(frozen=True)
 class Chunks:
-    """How many chunks a kernel has: Π ceil(extent / each)."""
+    """How many chunks a kernel has: Π ceil(extent / each), and what memory each takes.
+
+    ``scratch_bytes`` are the machine's: a thread's stack may be small.
+    """
 
     terms: tuple[tuple[Size, int], ...] = ()
+    scratch_bytes: int = 0
 
     def count(self, n: int) -> int:
         """The number for one batch size."""

@@ -105,6 +105,7 @@ class DirectFilters:
         x0, y0 = w.origin(self.node.a), w.origin(self.node.b)
         window = g.window
         (top, _), (side, _) = window.padding
+        copied = _Copied(self, many) if self.is_copied else None
         with f.loop(first, last, many) as unit:
             if self.row_blocks == 1:
                 image, row = unit.index, i64(0)
@@ -125,8 +126,8 @@ class DirectFilters:
                 (-top, self.by_x[1]), (-side, self.by_x[2]),
             )  # fmt: skip
             y = w.move(y0, (image, self.by_y[0]), (row, self.by_y[1]), (self.shift, 1))
-            if self.is_copied:
-                _Copied(self, many).emit(out, x, y, count, rows)
+            if copied:
+                copied.emit(out, x, y, count, rows)
             else:
                 terms = [
                     Term(count, self.by_x[0], self.by_y[0]),

@@ -125,6 +125,7 @@ def facts_of(fused: Fused, layout: Layout) -> dict[str, Any]:
                 "roots": [number[n] for n in k.roots],
                 "needs": sorted(place[n] for n in fused.needs[k]),
                 "chunks": _chunks(layout.chunks.get(k)),
+                "scratch_bytes": layout.scratch_bytes(k),
             }
             for k in fused.kernels
         ],
@@ -154,7 +155,7 @@ def restored(given: Definitions, facts: dict[str, Any]) -> tuple[Fused, Layout]:
         kernels.append(kernel)
         if k["chunks"] is not None:
             terms = ((_read_size(size), each) for size, each in k["chunks"])
-            chunks[kernel] = Chunks(tuple(terms))
+            chunks[kernel] = Chunks(tuple(terms), k["scratch_bytes"])
     for kernel, k in zip(kernels, facts["kernels"], strict=True):
         needs[kernel] = {kernels[i] for i in k["needs"]}
     fused = Fused(

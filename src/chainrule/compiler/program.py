@@ -23,7 +23,14 @@ from chainrule.compiler.convolving import (
     emit_pack,
 )
 from chainrule.compiler.emit import Function, Module, Value, i64
-from chainrule.compiler.emitter import FIRST_SLOT, SLOT_FAULT, Chunks, Slots
+from chainrule.compiler.emitter import (
+    FIRST_SLOT,
+    SLOT_FAULT,
+    SLOT_SCRATCH,
+    SLOT_SCRATCH_BYTES,
+    Chunks,
+    Slots,
+)
 from chainrule.compiler.fusion import Fused, Kernel
 from chainrule.compiler.host import Target
 from chainrule.compiler.ir import (
@@ -78,6 +85,10 @@ class Layout:
     """The slot of the first phase's number of chunks; see ``_emit_phase``."""
     segments: list[tuple[str, Any]]
     """Native functions by name, and kernels that run in NumPy."""
+
+    def scratch_bytes(self, kernel: Kernel) -> int:
+        """What a chunk of a kernel takes of the machine's scratch."""
+        return self.chunks[kernel].scratch_bytes if kernel in self.chunks else 0
 
 
 def storage_of(fused: Fused) -> Any:
@@ -261,6 +272,7 @@ class Machine:
         self.lock = threading.Lock()
         self._memories: dict[int, Memory] = {}
         self._arena = np.empty(0, np.uint8)
+        self._scratch = np.empty(0, np.uint8)
         storage = storage_of(fused)
         num_counts = sum(1 + len(p) for p in layout.phases if p[0][0].kind != "numpy")
         self._context = np.zeros(layout.first_count + num_counts, np.int64)
@@ -450,6 +462,7 @@ class Machine:
             threads = pool()
             context[SLOT_POOL] = threads.pointer
             context[SLOT_PARALLEL] = threads.parallel_address
+            self._prepare_scratch(threads.num_threads)
             self._prepared = n
         else:
             pool()  # in the child of a fork this starts its workers
@@ -506,6 +519,20 @@ class Machine:
             for slot, far in zip(pairs[::2], pairs[1::2], strict=True):
                 context[slot] += far
         return results
+
+    def _prepare_scratch(self, count: int) -> None:
+        """A block of scratch for each thread: their number, marks, and the blocks."""
+        most = max(map(self.layout.scratch_bytes, self.fused.kernels), default=0)
+        size = 64 * (2 + count) + count * most
+        if not most or len(self._scratch) >= size:
+            return
+        self._scratch = np.empty(size, np.uint8)
+        begin = -self._scratch.ctypes.data % 64
+        head = self._scratch[begin : begin + 64 * (1 + count)].view(np.int64)
+        head[:] = 0
+        head[0] = count
+        self._context[SLOT_SCRATCH] = head.ctypes.data
+        self._context[SLOT_SCRATCH_BYTES] = most
 
     @property
     def has_fault(self) -> bool:
